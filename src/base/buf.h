@@ -44,7 +44,7 @@ static inline void buf_clear(struct buf *buf)
 /* Room for `more` bytes without moving the end; NULL when out of memory. */
 static inline uint8_t *buf_reserve(struct buf *buf, size_t more)
 {
-    if (HARK_LIKELY(buf->capacity - buf->end >= more && buf->data != NULL))
+    if (HARK_LIKELY(buf->capacity - buf->end >= more && buf->data != NULL && !buf->failed))
         return buf->data + buf->end;
     return buf_grow(buf, more);
 }
