@@ -8,7 +8,7 @@
  *     key = ${HOME}/x ${USER:-nobody}  ; environment; $$ is a dollar; unset without a default: an error
  *     key = one two \
  *           three                      ; a backslash at the end continues the line
- *     include = conf.d/*.ini           ; in [hark] or before the first section: see below
+ *     include = conf.d/[a-z]*.ini      ; in [hark] or before the first section: see below
  *
  * Knows nothing of which sections and keys exist: that is the caller's. Two rules it does enforce, as they need all
  * files: the same section twice is an error that names the first, and a key stands in a section.
