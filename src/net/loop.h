@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop, one turn at a time. A turn is: run libevent once; run what was deferred during it (acknowledgements to
+ * batch); write what it produced, one gathered write per dirty link; free what it closed. So "the call-back
+ * freed me" cannot happen: closing is legal anywhere, freeing happens here only.
+ */
+#ifndef NET_LOOP_H
+#define NET_LOOP_H
+
+#include "base/base.h"
+#include <event2/event.h>
+
+struct loop;
+
+/* A call at the end of this turn; embedded in its owner. Deferring it twice runs it once. */
+struct loop_task {
+    struct loop_task *next;
+    void (*run)(struct loop_task *task);
+    bool queued;
+};
+
+struct loop *loop_new(void);
+void loop_free(struct loop *loop); /* after everything on it was closed; reaps first */
+struct event_base *loop_base(struct loop *loop);
+
+/* Turns until loop_stop() (returns 0) or an error of libevent (-1). */
+int loop_run(struct loop *loop) HARK_MUSTCHECK;
+/* One turn; waits for events only if `wait`. For tests. */
+int loop_turn(struct loop *loop, bool wait);
+void loop_stop(struct loop *loop);
+
+void loop_defer(struct loop *loop, struct loop_task *task); /* before the flush of this turn */
+void loop_flush_later(struct loop *loop, struct loop_task *task); /* for links: the flush itself */
+void loop_reap_later(struct loop *loop, struct loop_task *task);  /* after the flush: frees its owner */
+void loop_task_cancel(struct loop *loop, struct loop_task *task);
+
+/* Milliseconds of CLOCK_MONOTONIC as of this turn's start. */
+int64_t loop_now(const struct loop *loop);
+
+/* Asks that the next turn begin no sooner than so many microseconds from now (at most 5,000): a backlog is plain and
+ * larger batches cost the broker less. Forgotten after one turn. */
+void loop_gather(struct loop *loop, unsigned microseconds);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* TLS rules (OpenSSL): which certificates are trusted, shown and demanded. Made once, shared by links. */
+#ifndef NET_TLS_H
+#define NET_TLS_H
+
+#include "base/base.h"
+
+struct tls_context;
+
+struct tls_options {
+    const char *ca;           /* file or folder; NULL: the system's */
+    const char *certificate;  /* chain, PEM; NULL: none */
+    const char *key;          /* PEM; NULL: in the certificate file */
+    const char *key_password; /* NULL: none */
+    bool verify;              /* the peer's chain, and (as a client) its name */
+    bool server;
+};
+
+/* NULL with a message that names the file and what is wrong with it. TLS 1.2 and later only. */
+struct tls_context *tls_context_new(const struct tls_options *options, char *error, size_t size);
+void tls_context_free(struct tls_context *context);
+
+#endif
