@@ -44,6 +44,8 @@ const char *settings_nearest_word(const char *const *words, size_t count, const 
 void settings_print(const struct hark_setting *setting, FILE *to);
 /* "duration", "list of words" ...: for messages and documentation. */
 const char *settings_type_name(enum hark_setting_type type);
+/* A number as an ini file would write it, in the largest unit that is exact: 60000 ms are "1m". Returns `to`. */
+const char *settings_show_number(enum hark_setting_type type, int64_t value, char *to, size_t size);
 
 /* Parsers on their own; 0 or -1 with a message that names what was expected. */
 int settings_parse_duration(const char *text, int64_t *ms, char *error, size_t size) HARK_MUSTCHECK;
