@@ -35,8 +35,17 @@ $(B)/tests/unit/check_%: $(B)/tests/unit/check_%.o $(B)/libhark.a
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(HARK_LIBS)
 unit: $(checks)
 	@fail=0; for c in $^; do $$c || fail=1; done; exit $$fail
+
+benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues)
+$(B)/bench/stub: $(B)/tests/bench/stub_peer.o $(B)/tests/bench/stub_window.o
+$(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(HARK_LIBS)
+bench-programs: $(benches)
+bench: all bench-programs
+	tests/bench/run
 clean:
 	rm -rf $(B)
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all unit clean
+.PHONY: all unit bench bench-programs clean
 .SECONDARY:
