@@ -71,10 +71,14 @@ struct channel_ops {
     void (*delivery)(void *arg, const struct method_deliver *deliver, struct message *message, uint64_t oversized);
     /* basic.return with its whole content: the message is the caller's. */
     void (*returned)(void *arg, const amqp_basic_return_t *method, const struct message *message);
-    /* Gone: closed by the server (error set), or the session was lost (error->code 0). Not after channel_close. */
+    /* Gone: closed by the server (error set), or the session was lost (error->code 0, or the code of the server's
+     * connection.close: reply_is_hard() then tells the two apart). Not after channel_close. Once a channel is closed
+     * its owner may open it again or free it, also from here. */
     void (*closed)(void *arg, const struct reply *error);
     /* Everything that was readable has been handed over. Optional. */
     void (*batch)(void *arg, bool full);
+    /* The link was full and takes content again (link_ops.drained). Optional. */
+    void (*drained)(void *arg);
 };
 
 /* Embedded in its owner. */
@@ -92,7 +96,7 @@ struct channel {
 /* Opens a channel. -1: the session is not open or channel_max is reached (logged). */
 int channel_open(struct channel *channel, struct session *session, const struct channel_ops *ops, void *arg)
     HARK_MUSTCHECK;
-/* Sends channel.close and forgets it: ops are not called any more. The number is free after close-ok. `done` (may be NULL)
+/* Sends channel.close and forgets it: ops are not called any more, the struct may be opened again or freed at once. The number is free after close-ok. `done` (may be NULL)
  * is called at close-ok, when everything sent before has been processed by the server, or when the session is lost. */
 void channel_close(struct channel *channel, void (*done)(void *arg), void *arg);
 bool channel_is_open(const struct channel *channel);
