@@ -13,12 +13,11 @@ enum content_state { CONTENT_IDLE, CONTENT_HEADER, CONTENT_BODY };
 
 struct content {
     enum content_state state;
-    struct span exchange, routing_key; /* copied into `names` by content_begin */
-    uint64_t left;                     /* body bytes still to come */
-    uint64_t size;                     /* body size as announced */
-    uint64_t filled;
-    struct message *message; /* NULL in CONTENT_BODY: larger than allowed, the body is being skipped */
-    bool oversized;
+    size_t exchange_length, key_length; /* of what content_begin copied into `names` */
+    uint64_t size;                      /* body size as announced */
+    uint64_t filled;                    /* body bytes that have come, kept or skipped */
+    struct message *message;            /* in CONTENT_BODY: the one being filled; with an empty body when oversized */
+    bool oversized;                     /* valid until the next content_begin */
     uint8_t names[512];
 };
 
@@ -28,8 +27,9 @@ int content_begin(struct content *content, struct span exchange, struct span rou
 
 /*
  * A header or body frame. 1: the message is whole, *message is the caller's reference (when it was larger than
- * max_size, `oversized` is set, *message has an empty body and content->size says how large it was); 0: more is to come; -1 with error: not expected now
- * (505), wrong class or malformed (502), more body than announced (501), no memory (506).
+ * max_size, `oversized` is set, *message has an empty body and content->size says how large it was); 0: more is to
+ * come; -1 with error: not expected now (505), wrong class or malformed (502), more body than announced (501), no
+ * memory (506). After an error the content is forgotten.
  */
 int content_frame(struct content *content, const struct frame *frame, uint64_t max_size, struct message **message,
                   struct reply *error) HARK_MUSTCHECK;
@@ -43,7 +43,14 @@ static inline bool content_is_idle(const struct content *content)
     return content->state == CONTENT_IDLE;
 }
 
-/* Puts a header frame for class basic with already encoded properties, and the body in frames of at most frame_max. */
+/* False: the header frame, which cannot be split, would be larger than frame_max. */
+static inline bool content_header_fits(uint32_t frame_max, struct span raw_properties)
+{
+    return raw_properties.length + 12 + FRAME_OVERHEAD <= frame_max;
+}
+
+/* Puts a header frame for class basic with already encoded properties, and the body in frames of at most frame_max.
+ * Whoever lets properties from outside through asks content_header_fits first: here it turns the buffer `failed`. */
 void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties, struct span body);
 
 #endif

@@ -18,10 +18,11 @@ struct message {
 };
 
 /* A copy of everything but the body, for which body_size bytes are set aside (not touched, so that a lie about the
- * size costs address space only). One reference. NULL: no memory, or (error) properties that do not parse. */
+ * size costs address space only): the caller fills them through message_body_bytes. One reference. NULL with error:
+ * no memory (506), properties that do not parse (502). */
 struct message *message_new(struct span exchange, struct span routing_key, struct span raw_properties,
                             size_t body_size, struct reply *error) HARK_MUSTCHECK;
-/* Where the body's next bytes go while it is being filled. */
+/* The body's body.length bytes, for whoever made the message to fill in before anybody else sees it. */
 uint8_t *message_body_bytes(struct message *message);
 struct message *message_hold(struct message *message);
 void message_drop(struct message *message); /* NULL is fine */

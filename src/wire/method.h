@@ -5,8 +5,7 @@
  * The check comes first because the decoder trusts its input too much: it follows nested tables without a limit.
  * A table here knows every method of AMQP 0-9-1 and RabbitMQ's extensions, with its arguments as a signature
  * ("b" octet, "s" short, "l" long, "L" longlong, "." bit, "S" short string, "X" long string, "T" table), who may
- * send it, whether it belongs to channel 0, whether it is a request with a synchronous answer, and whether
- * content follows. The role is data, not an #ifdef.
+ * send it, whether it belongs to channel 0, and whether content follows. The role is data, not an #ifdef.
  */
 #ifndef WIRE_METHOD_H
 #define WIRE_METHOD_H
@@ -24,20 +23,26 @@ struct method_info {
     enum method_from from;
     bool connection; /* channel 0 only; otherwise any channel but 0 */
     bool content;    /* a content header follows */
+    uint16_t table;  /* where the codec's struct has its amqp_table_t, METHOD_NO_TABLE if it has none */
 };
+
+#define METHOD_NO_TABLE UINT16_MAX
 
 #define METHOD_TABLE_DEPTH 16 /* tables and arrays within tables */
 
 const struct method_info *method_find(uint32_t id); /* NULL: unknown */
 const char *method_name(uint32_t id);               /* "unknown method" */
+/* All of them in the order of their numbers: the first after NULL, NULL after the last. */
+const struct method_info *method_next(const struct method_info *info);
 
 /* Decodes a method frame's payload into the pool's memory. 0; -1 with error: unknown method (540), sent by the
- * wrong side or on the wrong kind of channel (503), malformed, trailing bytes or too deep (502). `from` is who
+ * wrong side or on the wrong kind of channel (503), malformed, trailing bytes or too deep (502), no memory (506). `from` is who
  * sent it. The decoded struct lives until the pool is recycled and points into the frame. */
 int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t *pool, amqp_method_t *method,
                   struct reply *error) HARK_MUSTCHECK;
 
-/* Puts one whole method frame. A failure (a table that does not fit, no memory) is the buffer's `failed`. */
+/* Puts one whole method frame. A failure (a name over 255 bytes, a table nested too deep, more than FRAME_LIMIT, no
+ * memory) is the buffer's `failed`. */
 void method_put(struct buf *out, uint16_t channel, uint32_t id, const void *decoded);
 
 /* The methods of the hot path, written and read without the codec's generic route. deliver: 0, or -1 with error. */
@@ -47,7 +52,8 @@ struct method_deliver {
     bool redelivered;
 };
 int method_get_deliver(struct span payload, struct method_deliver *deliver, struct reply *error) HARK_MUSTCHECK;
-void method_put_publish(struct buf *out, uint16_t channel, struct span exchange, struct span routing_key, bool mandatory);
+void method_put_publish(struct buf *out, uint16_t channel, struct span exchange, struct span routing_key,
+                        bool mandatory);
 void method_put_ack(struct buf *out, uint16_t channel, uint64_t delivery_tag, bool multiple);
 
 #endif

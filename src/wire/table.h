@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 
-/* 0 if every name, type and length in it is sound and nothing is nested deeper than `depth`; -1 otherwise. Not
- * recursive. Everything else here trusts a table that has passed. */
+/* 0 if every name, type and length in it is sound and at most `depth` tables and arrays (32 at the very most) stand
+ * one in the other within it; -1 otherwise. Not recursive. Everything else here trusts a table that has passed. */
 int table_check(struct span table, int depth) HARK_MUSTCHECK;
 
 struct table_entry {
@@ -23,6 +23,8 @@ struct table_entry {
 
 /* Entries in order: start with *cursor = 0; false at the end. */
 bool table_next(struct span table, size_t *cursor, struct table_entry *entry);
+/* The same for an array (kind A), whose values have no names. */
+bool table_next_item(struct span array, size_t *cursor, struct table_entry *entry);
 /* The first entry of that name. */
 bool table_find(struct span table, struct span name, struct table_entry *entry);
 /* The value as a number, for t b B u s I i l L T. False: not a number (or L above INT64_MAX). */
@@ -37,7 +39,7 @@ void table_put_integer(struct buf *out, struct span name, int64_t value);    /* 
 void table_put_long(struct buf *out, struct span name, int64_t value);       /* l */
 void table_put_boolean(struct buf *out, struct span name, bool value);       /* t */
 void table_put_time(struct buf *out, struct span name, uint64_t seconds);    /* T */
-/* Any kind, from the value bytes as table_entry gives them. */
+/* Any kind, from the value bytes as table_entry gives them; a length that is not the kind's turns it `failed`. */
 void table_put_value(struct buf *out, struct span name, char kind, struct span value);
 
 #endif
