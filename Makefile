@@ -1,51 +1,330 @@
 # SPDX-License-Identifier: MIT
-CC ?= cc
-CFLAGS ?= -O2 -g
-LIBS := librabbitmq libevent_core openssl
-HARK_CFLAGS := -std=gnu11 -D_GNU_SOURCE -Iinclude -Isrc -pthread $(shell pkg-config --cflags $(LIBS)) \
-	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual \
+# GNU make. `make` on a fresh clone runs autoconf, ./configure and the build; `make help` lists the rest.
+#
+#: make                  configure if need be, build build/harkd (V=1 shows the commands)
+#: make install          DESTDIR=... for packaging; make uninstall takes it away again
+#: make check            everything the project tests, set-up included (STEPS="unit system": only these)
+#: make unit             the unit tests (VARIANT=asan: with sanitizers; make memcheck: under valgrind)
+#: make system           the system tests, against RabbitMQ
+#: make fuzz             each fuzz target for FUZZ_TIME=60 seconds; make fuzz-replay: the committed seeds
+#: make bench            the benchmark
+#: make demo             see it work
+#: make listener NAME=x  write a new listener module and its test
+#: make format           also format-check, tidy
+#: make dist             hark-VERSION.tar.gz of what is committed
+#: make setup            install the Debian packages that build and tests need
+#: make clean            also distclean, which forgets what configure found
+#
+# The build knows variants, each in a folder of its own, so that they never rebuild each other:
+#   plain  build/         what configure chose
+#   gcc    build/gcc      that compiler, warnings are errors; `make check` builds these three
+#   clang  build/clang
+#   asan   build/asan     gcc with AddressSanitizer and UndefinedBehaviorSanitizer
+#   tsan   build/tsan     ThreadSanitizer
+#   fuzz   build/fuzz     clang with libFuzzer
+# Choose one with VARIANT=asan. CC, CPPFLAGS, CFLAGS, LDFLAGS and LIBS are the user's.
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+
+# These goals need nothing that configure finds.
+unconfigured := help clean distclean setup check demo listener format format-check
+goals := $(or $(MAKECMDGOALS),all)
+configured := $(filter-out $(unconfigured),$(goals))
+
+ifneq ($(configured),)
+include src/config.mk
+endif
+
+# ---- configure ----
+
+configure: configure.ac
+	@command -v autoconf >/dev/null || { echo 'autoconf is missing: apt-get install -y autoconf' >&2; exit 1; }
+	autoconf
+
+# A second run repeats the options of the first one.
+src/config.mk: src/config.mk.in configure
+	@if test -f config.status; then ./config.status --recheck && ./config.status; \
+	else ./configure $(CONFIGURE_ARGS); fi
+
+# ---- variants ----
+
+VARIANT ?= plain
+B := build$(if $(filter-out plain,$(VARIANT)),/$(VARIANT))
+strict := -Werror
+sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+ifeq ($(VARIANT),plain)
+  strict :=
+else ifeq ($(VARIANT),gcc)
+  CC := gcc
+else ifeq ($(VARIANT),clang)
+  CC := clang
+else ifeq ($(VARIANT),asan)
+  CC := gcc
+  CFLAGS := -O1 -g
+  CHECKED := 1
+  variant_flags := $(sanitizers)
+else ifeq ($(VARIANT),tsan)
+  CC := gcc
+  CFLAGS := -O1 -g
+  CHECKED := 1
+  variant_flags := -fsanitize=thread
+else ifeq ($(VARIANT),fuzz)
+  CC := clang
+  CFLAGS := -O1 -g
+  CHECKED := 1
+  variant_flags := $(sanitizers) -fsanitize=fuzzer-no-link
+else
+  $(error VARIANT=$(VARIANT): there are plain, gcc, clang, asan, tsan and fuzz)
+endif
+
+# ---- flags ----
+
+warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual \
 	-Wwrite-strings -Wvla
-HARK_LIBS := $(shell pkg-config --libs $(LIBS)) -pthread
-CHECK_LIBS := $(shell pkg-config --libs check)
-B := build
+HARK_CFLAGS := -std=gnu11 -pthread $(warnings) $(strict)
+HARK_CPPFLAGS := -D_GNU_SOURCE $(if $(CHECKED),-DHARK_CHECKED=1) -Iinclude $(LIBRARY_CFLAGS)
+paths := -DHARK_VERSION='"$(VERSION)"' -DHARK_CONFIGURATION='"$(sysconfdir)/hark/hark.ini"'
 
-sources := $(filter-out src/main.c,$(shell find src -name '*.c'))
-modules := $(sort $(patsubst src/listeners/%.c,%,$(wildcard src/listeners/*.c)))
-objects := $(sources:%.c=$(B)/%.o) $(B)/modules.o
-checks := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/check_*.c))
+compile = $(CC) $(HARK_CFLAGS) $(HARK_CPPFLAGS) $(1) $(CPPFLAGS) $(CFLAGS) $(variant_flags) -MMD -MP -c -o $@ $<
+link = $(CC) $(HARK_CFLAGS) $(CFLAGS) $(variant_flags) $(LDFLAGS) -o $@ $(1) $(LIBRARY_LIBS) $(LIBS)
 
-all: $(B)/libhark.a $(if $(wildcard src/main.c),$(B)/harkd)
-$(B)/libhark.a: $(objects)
-	rm -f $@ && ar rcs $@ $^
-$(B)/harkd: $(B)/src/main.o $(B)/libhark.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(HARK_LIBS)
-$(B)/modules.c: $(wildcard src/listeners)
-	@mkdir -p $(@D)
-	{ echo '#include <hark/listener.h>'; echo '#include <stddef.h>'; \
-	  for m in $(subst -,_,$(modules)); do echo "extern const struct hark_module hark_module_$$m;"; done; \
-	  echo 'extern const struct hark_module *const hark_modules[];'; \
-	  echo 'const struct hark_module *const hark_modules[] = {'; \
-	  for m in $(subst -,_,$(modules)); do echo "    &hark_module_$$m,"; done; echo '    NULL,'; echo '};'; } > $@
-$(B)/modules.o: $(B)/modules.c
-	$(CC) $(HARK_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
-$(B)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(HARK_CFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/tests/unit/check_%: $(B)/tests/unit/check_%.o $(B)/libhark.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(HARK_LIBS)
-unit: $(checks)
-	@fail=0; for c in $^; do $$c || fail=1; done; exit $$fail
+# make V=1 shows whole commands.
+say = @$(if $(V),,printf '  %-6s %s\n' '$(1)' '$@';)
+run = $(if $(V),,@)
 
+# ---- sources ----
+
+# Listeners: "all" is every file of src/listeners; a path is a file from elsewhere.
+here := $(sort $(patsubst src/listeners/%.c,%,$(wildcard src/listeners/*.c)))
+listeners := $(sort $(patsubst all,$(here),$(filter-out %.c,$(LISTENERS))) $(if $(filter all,$(LISTENERS)),$(here)))
+listeners := $(filter-out all,$(listeners))
+elsewhere := $(filter %.c,$(LISTENERS))
+modules := $(listeners) $(notdir $(elsewhere:.c=))
+
+sources := $(sort $(filter-out src/main.c src/listeners/%,$(shell find src -name '*.c')))
+objects := $(sources:%.c=$(B)/%.o) $(listeners:%=$(B)/src/listeners/%.o) $(B)/modules.o \
+	$(foreach f,$(elsewhere),$(B)/elsewhere/$(notdir $(f:.c=.o)))
+main := $(wildcard src/main.c)
+
+# tests/unit/check_*.c are programs; other files there are linked into each of them. The test of a listener
+# that is not compiled in is not built.
+absent := $(filter-out $(modules),$(here))
+checks := $(filter-out $(foreach m,$(absent),tests/unit/check_listener_$(subst -,_,$(m)).c), \
+	$(sort $(wildcard tests/unit/check_*.c)))
+checks := $(checks:%.c=$(B)/%)
+check_kit := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/check_%,$(wildcard tests/unit/*.c)))
+fuzzers := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+replays := $(fuzzers:$(B)/tests/fuzz/fuzz_%=$(B)/tests/fuzz/replay_%)
 benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues)
-$(B)/bench/stub: $(B)/tests/bench/stub_peer.o $(B)/tests/bench/stub_window.o
-$(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
+# Listeners that only the system tests need (one that crashes, one that hangs): build/.../harkd-test has them.
+test_listeners := $(sort $(wildcard tests/system/listeners/*.c))
+
+# ---- build ----
+
+.PHONY: all tests unit memcheck system fuzz fuzz-replay bench headers FORCE
+all: $(B)/libhark.a $(if $(main),$(B)/harkd)
+
+# What is built depends on the flags and on the list of files, not only on the files: both stand in files that
+# change when they do.
+keep = @mkdir -p $(@D); printf '%s\n' $(1) >$@.new; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+quote = '$(subst ','\'',$(1))'
+
+$(B)/flags: FORCE
+	$(call keep,$(call quote,$(CC) $(HARK_CFLAGS) $(HARK_CPPFLAGS) $(paths) $(CPPFLAGS) $(CFLAGS) $(variant_flags)) \
+		$(call quote,$(LDFLAGS) $(LIBRARY_LIBS) $(LIBS)))
+$(B)/objects: FORCE
+	$(call keep,$(objects))
+
+# modules_table(names): the C text of the table of listener modules.
+modules_table = '/* Generated by make from the chosen listeners. */' \
+	'\#include <hark/listener.h>' 'extern const struct hark_module *const hark_modules[];' \
+	$(foreach m,$(subst -,_,$(1)),'extern const struct hark_module hark_module_$(m);') \
+	'const struct hark_module *const hark_modules[] = {' \
+	$(foreach m,$(subst -,_,$(1)),'    &hark_module_$(m),') '    NULL,' '};'
+
+$(B)/modules.c: FORCE
+	$(call keep,$(call modules_table,$(modules)))
+
+$(B)/libhark.a: $(objects) $(B)/objects
+	$(call say,AR)
+	$(run)rm -f $@ && $(AR) rcs $@ $(objects)
+
+$(B)/harkd: $(B)/src/main.o $(B)/libhark.a
+	$(call say,LINK)
+	$(run)$(call link,$^)
+
+# The archive's own table is not pulled in, since this one is there first.
+$(B)/harkd-test: $(B)/src/main.o $(B)/modules-test.o $(test_listeners:%.c=$(B)/%.o) $(B)/libhark.a
+	$(call say,LINK)
+	$(run)$(call link,$^)
+$(B)/modules-test.c: FORCE
+	$(call keep,$(call modules_table,$(modules) $(notdir $(test_listeners:.c=))))
+
+# A listener sees the public headers only.
+listener_objects := $(listeners:%=$(B)/src/listeners/%.o) $(test_listeners:%.c=$(B)/%.o)
+$(listener_objects): $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(HARK_LIBS)
+	$(call say,CC)
+	$(run)$(call compile,)
+define elsewhere_rule
+$(B)/elsewhere/$(notdir $(1:.c=.o)): $(1) $(B)/flags
+	@mkdir -p $$(@D)
+	$$(call say,CC)
+	$$(run)$$(call compile,)
+endef
+$(foreach f,$(elsewhere),$(eval $(call elsewhere_rule,$(f))))
+
+$(B)/src/%.o: src/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(run)$(call compile,-Isrc $(paths))
+$(B)/tests/%.o: tests/%.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(run)$(call compile,-Isrc -Itests $(CHECK_CFLAGS))
+$(B)/modules%.o: $(B)/modules%.c $(B)/flags
+	$(call say,CC)
+	$(run)$(call compile,)
+$(B)/modules.o: $(B)/modules.c $(B)/flags
+	$(call say,CC)
+	$(run)$(call compile,)
+
+-include $(addsuffix .d,$(basename $(objects) $(B)/src/main.o $(B)/modules-test.o $(check_kit) \
+	$(checks:=.o) $(fuzzers:=.o) $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/*.c)) $(B)/tests/fuzz/replay.o $(test_listeners:%.c=$(B)/%.o)))
+
+# ---- tests ----
+
+# Everything that the tests run, built in this variant.
+tests: all $(checks) $(if $(main),$(if $(test_listeners),$(B)/harkd-test))
+
+$(checks): %: %.o $(check_kit) $(B)/libhark.a
+	$(if $(filter yes,$(HAVE_CHECK)),,$(error the unit tests need libcheck: apt-get install -y check && ./configure))
+	$(call say,LINK)
+	$(run)$(call link,$^ $(CHECK_LIBS))
+$(replays): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay.o $(B)/libhark.a
+	$(call say,LINK)
+	$(run)$(call link,$^)
+$(fuzzers): %: %.o $(B)/libhark.a
+	$(call say,LINK)
+	$(run)$(call link,-fsanitize=fuzzer $^)
+$(B)/bench/stub: $(B)/tests/bench/stub_peer.o $(B)/tests/bench/stub_window.o
+$(benches): $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(run)$(call link,$^)
+
+unit: $(checks)
+	@tests/tools/run-unit $(checks)
+memcheck: $(checks)
+	@tests/tools/run-unit --valgrind $(checks)
+headers: | $(B)/flags
+	@tests/tools/check-headers '$(CC) $(HARK_CFLAGS) $(HARK_CPPFLAGS) $(CPPFLAGS)'
+
+# These choose their variant themselves; what they build is in the asan and fuzz folders.
+replay-programs: $(replays)
+fuzz-replay:
+	@$(MAKE) --no-print-directory VARIANT=asan replay-programs
+	@tests/tools/run-replay
+fuzz-programs: $(fuzzers)
+fuzz:
+	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-programs
+	@tests/tools/run-fuzz
+system:
+	@$(MAKE) --no-print-directory VARIANT=asan tests
+	@tests/tools/run-system
 bench-programs: $(benches)
 bench: all bench-programs
-	tests/bench/run
+	@tests/bench/run
+.PHONY: replay-programs fuzz-programs bench-programs
+
+.PHONY: setup check demo
+setup:
+	@tests/tools/setup build check
+# Nothing may be there yet: first the packages, then a make that configures.
+check:
+	@tests/tools/setup build check
+	@+MAKEFLAGS= MAKELEVEL= tests/tools/check $(STEPS)
+demo:
+	@tests/tools/setup build demo
+	@$(MAKE) --no-print-directory all
+	@tests/tools/demo
+
+# ---- install ----
+
+.PHONY: install uninstall dist
+manuals := $(sort $(wildcard conf/man/*.[1-9]))
+manual_to = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+headers := $(sort $(wildcard include/hark/*.h))
+unit_file := $(if $(systemdsystemunitdir),$(wildcard systemd/harkd.service))
+sysusers := $(if $(systemdsystemunitdir),$(wildcard systemd/sysusers.conf))
+sysusersdir = $(prefix)/lib/sysusers.d
+# The files say /usr/sbin and /etc/hark.
+with_paths = sed -e 's,/usr/sbin/harkd,$(sbindir)/harkd,g' -e 's,/etc/hark\b,$(sysconfdir)/hark,g' $(1) >$(2) \
+	&& chmod 644 $(2)
+
+# A configuration that is there already is the user's.
+install: all
+	install -d '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(sysconfdir)/hark' '$(DESTDIR)$(includedir)/hark'
+	install -m 755 $(B)/harkd '$(DESTDIR)$(sbindir)/harkd'
+	install -m 644 $(headers) '$(DESTDIR)$(includedir)/hark/'
+	@$(foreach m,$(manuals),install -d '$(DESTDIR)$(dir $(call manual_to,$(m)))' && \
+		$(call with_paths,$(m),'$(DESTDIR)$(call manual_to,$(m))') && ) :
+	@test -e '$(DESTDIR)$(sysconfdir)/hark/hark.ini' || \
+		{ $(call with_paths,conf/hark.ini,'$(DESTDIR)$(sysconfdir)/hark/hark.ini'); }
+	@$(if $(unit_file),install -d '$(DESTDIR)$(systemdsystemunitdir)' && \
+		$(call with_paths,$(unit_file),'$(DESTDIR)$(systemdsystemunitdir)/harkd.service'))
+	@$(if $(sysusers),install -d '$(DESTDIR)$(sysusersdir)' && \
+		install -m 644 $(sysusers) '$(DESTDIR)$(sysusersdir)/hark.conf')
+	@$(if $(unit_file)$(DESTDIR),,echo '')$(if $(DESTDIR),,$(if $(unit_file), \
+		echo 'Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now harkd'))
+
+uninstall:
+	rm -f '$(DESTDIR)$(sbindir)/harkd' $(foreach m,$(manuals),'$(DESTDIR)$(call manual_to,$(m))') \
+		$(foreach h,$(headers),'$(DESTDIR)$(includedir)/hark/$(notdir $(h))') \
+		$(if $(systemdsystemunitdir),'$(DESTDIR)$(systemdsystemunitdir)/harkd.service' \
+		'$(DESTDIR)$(sysusersdir)/hark.conf')
+	-rmdir '$(DESTDIR)$(includedir)/hark'
+	@test ! -e '$(DESTDIR)$(sysconfdir)/hark/hark.ini' || echo 'left: $(sysconfdir)/hark/hark.ini'
+
+# What is committed, plus configure: who unpacks it needs no autoconf.
+name := hark-$(VERSION)
+dist: configure
+	@rm -rf build/dist && mkdir -p build/dist/$(name)
+	git archive --prefix=$(name)/ -o build/dist/$(name).tar HEAD
+	@git diff --quiet HEAD || echo 'not committed, so not in it:' && git diff --stat HEAD
+	@cp configure build/dist/$(name)/ && tar -C build/dist --append --owner=root:0 --group=root:0 \
+		--mtime=@$$(git log -1 --format=%ct) -f build/dist/$(name).tar $(name)/configure
+	gzip -9n <build/dist/$(name).tar >$(name).tar.gz
+	@rm -rf build/dist
+
+# ---- tools ----
+
+.PHONY: listener format format-check tidy help clean distclean
+listener:
+	@tests/tools/new-listener '$(NAME)'
+
+formatted = $(shell find include src tests -name '*.[ch]')
+format:
+	clang-format -i $(formatted)
+format-check:
+	clang-format --dry-run --Werror $(formatted)
+
+tidy:
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(tidy_checks)' $(sources) $(main) -- \
+		-std=gnu11 $(HARK_CPPFLAGS) -Isrc $(paths)
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(tidy_checks)' $(listeners:%=src/listeners/%.c) -- \
+		-std=gnu11 $(HARK_CPPFLAGS)
+tidy_checks := -*,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-macro-parentheses,-bugprone-narrowing-conversions,-bugprone-assignment-in-if-condition
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
 clean:
-	rm -rf $(B)
--include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all unit bench bench-programs clean
-.SECONDARY:
+	rm -rf build
+distclean: clean
+	rm -rf configure config.log config.status autom4te.cache src/config.mk hark-*.tar.gz

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define BUF_SMALLEST 256
+#define BUF_LARGEST (PTRDIFF_MAX / 2) /* twice that is still a size */
 
 /* Moves what is held to the front, so that all free room is behind the end. */
 static void buf_compact(struct buf *buf)
@@ -28,14 +29,14 @@ uint8_t *buf_grow(struct buf *buf, size_t more)
     if (buf->failed)
         return NULL;
 
-    /* Moving is cheaper than growing, but only if what is moved is little: a full buffer that is consumed a
-     * few bytes at a time would otherwise be moved each time. */
+    /* Moving is cheaper than growing, but only if what is moved is little: a full buffer that is consumed
+     * a few bytes at a time would otherwise be moved each time. */
     if (buf->data != NULL && capacity - length >= more && length <= capacity / 2) {
         buf_compact(buf);
         return buf->data + buf->end;
     }
 
-    if (more > SIZE_MAX / 2 || length > SIZE_MAX / 2 - more)
+    if (more > BUF_LARGEST || length > BUF_LARGEST - more)
         goto fail;
     if (capacity < BUF_SMALLEST)
         capacity = BUF_SMALLEST;
