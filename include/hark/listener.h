@@ -43,8 +43,8 @@ struct hark_timer;
 struct hark_process;
 
 /* A string or bytes with a length, owned by whoever gave it. AMQP strings may hold any byte, also 0.
- * `data` is never NULL in what hark hands out. Strings that hark hands out (not bodies and not headers)
- * have a 0 byte behind them. */
+ * `data` is never NULL in what hark hands out. Exchange, routing key and queue have a 0 byte behind them; the rest
+ * has not: print with "%.*s". */
 struct hark_str {
     const char *data;
     size_t length;

@@ -130,7 +130,7 @@ void timers_cancel(struct timers *timers, struct timer *timer)
         return;
     timers_place(timers, at, timers->heap[timers->count]);
     timers_down(timers, at);
-    timers_up(timers, timers->heap[at]->place - 1);
+    timers_up(timers, at);
 }
 
 void timers_advance(struct timers *timers, int64_t ms)
