@@ -61,7 +61,7 @@ struct hark_event {
 
 struct delivery {
     struct delivery *previous, *next; /* all that is in hand */
-    struct delivery *twins;           /* duplicates that came while this one was in hand; linked by `next` */
+    struct delivery *twin;            /* the next of the duplicates that came while the first was in hand */
     struct dispatch_queue *queue;
     struct dispatch_ticket ticket;
     struct message *message; /* as first published: retry copies are unwrapped */
@@ -105,6 +105,7 @@ struct dispatch_queue {
     struct delivery **in_hand; /* with dedup: a small table of the deliveries in hand by dedup_hash */
     size_t in_hand_size;
     bool dead_letters; /* this is the queue of the dead letters itself */
+    struct log_limit said;
     struct topic_tree *patterns; /* values are indices into the dispatcher's instances */
     uint32_t *matches;           /* room for all of them */
     size_t match_size;
@@ -144,9 +145,9 @@ uint64_t delivery_hash(struct delivery *delivery);
 void delivery_free_spares(struct dispatcher *dispatcher);
 
 /* ---- duplicates.c ---- */
-/* True: the delivery is a duplicate and has been taken care of. */
-bool duplicates_catch(struct delivery *delivery, struct span id);
-/* The delivery ends: `settled`: and is to be remembered. Its twins end with it. */
+/* True: the delivery is a duplicate; nothing is left to do for it but to release it. `listener` as in struct unwrapped. */
+bool duplicates_catch(struct delivery *delivery, struct span listener);
+/* The delivery ends, and is remembered if it was settled. Its twins end with it. */
 void duplicates_end(struct delivery *delivery, bool settled);
 
 /* ---- event.c ---- */
