@@ -12,13 +12,14 @@
 
 struct loop;
 
-/* A call at the end of this turn; embedded in its owner. Deferring it twice runs it once. */
+/* A call at the end of this turn; embedded in its owner, zeroed, `run` set. Deferring it twice runs it once. */
 struct loop_task {
     struct loop_task *next;
     void (*run)(struct loop_task *task);
     bool queued;
 };
 
+/* Also ignores SIGPIPE for the whole process: OpenSSL and pipes to children cannot be asked for MSG_NOSIGNAL. */
 struct loop *loop_new(void);
 void loop_free(struct loop *loop); /* after everything on it was closed; reaps first */
 struct event_base *loop_base(struct loop *loop);
@@ -26,16 +27,17 @@ struct event_base *loop_base(struct loop *loop);
 /* Turns until loop_stop() (returns 0) or an error of libevent (-1). */
 int loop_run(struct loop *loop) HARK_MUSTCHECK;
 /* One turn; waits for events only if `wait`. For tests. */
-int loop_turn(struct loop *loop, bool wait);
+int loop_turn(struct loop *loop, bool wait) HARK_MUSTCHECK;
 void loop_stop(struct loop *loop);
 
-void loop_defer(struct loop *loop, struct loop_task *task); /* before the flush of this turn */
+/* Before the flush of this turn; what a deferred task defers runs in the same turn too. */
+void loop_defer(struct loop *loop, struct loop_task *task);
 void loop_flush_later(struct loop *loop, struct loop_task *task); /* for links: the flush itself */
 void loop_reap_later(struct loop *loop, struct loop_task *task);  /* after the flush: frees its owner */
 void loop_task_cancel(struct loop *loop, struct loop_task *task);
 
-/* Milliseconds of CLOCK_MONOTONIC as of this turn's start. */
-int64_t loop_now(const struct loop *loop);
+/* Milliseconds of CLOCK_MONOTONIC, read once per turn: at the first question after the turn has stopped waiting. */
+int64_t loop_now(struct loop *loop);
 
 /* Asks that the next turn begin no sooner than so many microseconds from now (at most 5,000): a backlog is plain and
  * larger batches cost the broker less. Forgotten after one turn. */

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bytes over a connected non-blocking descriptor, plain or through TLS. Used by link.c only.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include "net/tls.h"
+#include <openssl/types.h>
+
+struct stream {
+    int fd;
+    SSL *ssl;         /* NULL: plain */
+    const char *why;  /* after STREAM_ERROR: what went wrong */
+    bool wants_write; /* after STREAM_AGAIN of a read or of the handshake */
+    char text[256];
+};
+
+/* Results of reading and writing besides a number of bytes. */
+enum { STREAM_EOF = 0, STREAM_ERROR = -1, STREAM_AGAIN = -2 };
+
+/* Takes the descriptor. With TLS, as a client, `name` is who the peer must be. -1: out of memory (the descriptor is closed). */
+int stream_open(struct stream *stream, int fd, struct tls_context *tls, const char *name) HARK_MUSTCHECK;
+/* The TLS handshake: 1 done, STREAM_AGAIN, STREAM_ERROR. Plain: 1. */
+int stream_handshake(struct stream *stream) HARK_MUSTCHECK;
+ssize_t stream_read(struct stream *stream, void *to, size_t size) HARK_MUSTCHECK;
+ssize_t stream_write(struct stream *stream, const void *from, size_t size) HARK_MUSTCHECK;
+/* Bytes are waiting inside TLS that the descriptor does not show as readable. */
+bool stream_buffered(const struct stream *stream);
+void stream_close(struct stream *stream);
+
+#endif

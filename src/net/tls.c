@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "net/tls.h"
+
+#include "net/tls_private.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int tls_fail(char *error, size_t size, const char *what, const char *file)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+
+    snprintf(error, size, "%s%s%s: %s", what, file != NULL ? " " : "", file != NULL ? file : "",
+             reason != NULL ? reason : "unknown error");
+    return -1;
+}
+
+static int tls_password(char *to, int size, int writing, void *password)
+{
+    int length = password != NULL ? (int)strlen(password) : 0;
+
+    (void)writing;
+    if (length > size)
+        return -1;
+    memcpy(to, password != NULL ? password : "", (size_t)length);
+    return length;
+}
+
+static int tls_trust(SSL_CTX *ssl, const char *ca, char *error, size_t size)
+{
+    struct stat about;
+
+    if (ca == NULL) {
+        if (SSL_CTX_set_default_verify_paths(ssl) != 1)
+            return tls_fail(error, size, "cannot load the system's certificates", NULL);
+        return 0;
+    }
+    if (stat(ca, &about) != 0) {
+        snprintf(error, size, "tls_ca %s: no such file or folder", ca);
+        return -1;
+    }
+    if (SSL_CTX_load_verify_locations(ssl, S_ISDIR(about.st_mode) ? NULL : ca, S_ISDIR(about.st_mode) ? ca : NULL) != 1)
+        return tls_fail(error, size, "cannot load tls_ca", ca);
+    return 0;
+}
+
+static int tls_identity(SSL_CTX *ssl, const struct tls_options *options, char *error, size_t size)
+{
+    const char *key = options->key != NULL ? options->key : options->certificate;
+    char *password = options->key_password != NULL ? strdup(options->key_password) : NULL;
+    int result = -1;
+
+    SSL_CTX_set_default_passwd_cb(ssl, tls_password);
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, password);
+    if (SSL_CTX_use_certificate_chain_file(ssl, options->certificate) != 1)
+        tls_fail(error, size, "cannot load tls_certificate", options->certificate);
+    else if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1)
+        tls_fail(error, size, "cannot load tls_key", key);
+    else if (SSL_CTX_check_private_key(ssl) != 1)
+        tls_fail(error, size, "the key does not belong to the certificate:", key);
+    else
+        result = 0;
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, NULL);
+    free(password);
+    return result;
+}
+
+struct tls_context *tls_context_new(const struct tls_options *options, char *error, size_t size)
+{
+    struct tls_context *context = calloc(1, sizeof(*context));
+
+    if (context == NULL) {
+        snprintf(error, size, "out of memory");
+        return NULL;
+    }
+    ERR_clear_error();
+    context->server = options->server;
+    context->ssl = SSL_CTX_new(options->server ? TLS_server_method() : TLS_client_method());
+    if (context->ssl == NULL || SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION) != 1) {
+        tls_fail(error, size, "cannot set up TLS", NULL);
+        goto fail;
+    }
+    /* The output buffer may have moved when a write is tried again; a part may be written. */
+    SSL_CTX_set_mode(context->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                       SSL_MODE_RELEASE_BUFFERS);
+    if (options->verify && tls_trust(context->ssl, options->ca, error, size) != 0)
+        goto fail;
+    SSL_CTX_set_verify(context->ssl,
+                       !options->verify  ? SSL_VERIFY_NONE
+                       : options->server ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                                         : SSL_VERIFY_PEER,
+                       NULL);
+    if (options->certificate != NULL && tls_identity(context->ssl, options, error, size) != 0)
+        goto fail;
+    return context;
+
+fail:
+    tls_context_free(context);
+    return NULL;
+}
+
+void tls_context_free(struct tls_context *context)
+{
+    if (context == NULL)
+        return;
+    SSL_CTX_free(context->ssl);
+    free(context);
+}
