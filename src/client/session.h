@@ -89,7 +89,6 @@ struct channel {
     uint16_t number; /* 0: not open */
     uint32_t epoch;  /* raised by every opening: a delivery of an earlier epoch is never acknowledged */
     int state;       /* enum channel_state in channel.c */
-    void *content;   /* the assembler */
     bool batching;
 };
 

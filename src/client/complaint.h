@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the broker refuses is said once. Whoever retries keeps a complaint per thing that can fail and asks before each
+ * line: the same text again within five minutes is not news, however often it is met; another text is.
+ */
+#ifndef CLIENT_COMPLAINT_H
+#define CLIENT_COMPLAINT_H
+
+#include "base/base.h"
+
+struct complaint {
+    uint64_t last; /* hash of the text said last, 0: none */
+    int64_t at;
+};
+
+/* True if `text` is to be said now; it counts as said then. `now` in ms. */
+bool complaint_is_news(struct complaint *complaint, const char *text, int64_t now);
+
+#endif

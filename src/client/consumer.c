@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/consumer.h"
+
+#include "base/log.h"
+#include "client/backoff.h"
+#include "client/complaint.h"
+#include "client/gather.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NOBODY UINT32_MAX
+
+enum consumer_state {
+    CONSUMER_IDLE,       /* waits for consumer_start() */
+    CONSUMER_OPENING,    /* channel.open sent */
+    CONSUMER_ASKING,     /* qos and consume sent */
+    CONSUMER_SUBSCRIBED,
+    CONSUMER_WAITING,    /* the back-off after a refusal */
+    CONSUMER_CANCELLING, /* cancel sent */
+    CONSUMER_CANCELLED,  /* no more deliveries; the channel is open for acknowledgements */
+    CONSUMER_CLOSED,
+};
+
+/* A delivery in hand; the chain of those in use is in the order of their tags. */
+struct consumer_slot {
+    uint64_t tag;
+    uint32_t previous, next;
+    bool settled;
+};
+
+struct consumer {
+    struct session *session;
+    const struct consumer_ops *ops;
+    void *arg;
+    struct channel channel;
+    enum consumer_state state;
+    char *queue, *section;
+    uint16_t prefetch;
+    amqp_table_t arguments;
+    int64_t retry_min, retry_max;
+    unsigned attempts;
+    bool is_gone; /* the next attempt is the owner's: the queue does not exist */
+    struct event *timer;
+    struct complaint complaint;
+    struct gather gather;
+    struct loop_task flush, reap;
+    void (*done)(void *arg);
+    void *done_arg;
+
+    struct consumer_slot *slots;
+    uint32_t slot_count, spare, first, last; /* spare: chained by next */
+    uint32_t *settled;                       /* slots settled in this turn */
+    uint32_t settled_count;
+    uint32_t in_hand;
+    uint64_t delivered, gathered;
+};
+
+/* ---- slots ---- */
+
+static int slots_grow(struct consumer *consumer)
+{
+    uint32_t count = consumer->slot_count == 0 ? 64 : 2 * consumer->slot_count;
+    struct consumer_slot *slots = realloc(consumer->slots, count * sizeof(*slots));
+    uint32_t *settled;
+
+    if (slots == NULL)
+        return -1;
+    consumer->slots = slots;
+    settled = realloc(consumer->settled, count * sizeof(*settled));
+    if (settled == NULL)
+        return -1;
+    consumer->settled = settled;
+    for (uint32_t i = count; i > consumer->slot_count; i--) {
+        slots[i - 1].next = consumer->spare;
+        consumer->spare = i - 1;
+    }
+    consumer->slot_count = count;
+    return 0;
+}
+
+static uint32_t slots_take(struct consumer *consumer, uint64_t tag)
+{
+    uint32_t at;
+
+    if (consumer->spare == NOBODY && slots_grow(consumer) != 0)
+        return NOBODY;
+    at = consumer->spare;
+    consumer->spare = consumer->slots[at].next;
+    consumer->slots[at] = (struct consumer_slot){.tag = tag, .previous = consumer->last, .next = NOBODY};
+    if (consumer->last != NOBODY)
+        consumer->slots[consumer->last].next = at;
+    else
+        consumer->first = at;
+    consumer->last = at;
+    consumer->in_hand++;
+    return at;
+}
+
+static void slots_give(struct consumer *consumer, uint32_t at)
+{
+    struct consumer_slot *slot = &consumer->slots[at];
+
+    if (slot->previous != NOBODY)
+        consumer->slots[slot->previous].next = slot->next;
+    else
+        consumer->first = slot->next;
+    if (slot->next != NOBODY)
+        consumer->slots[slot->next].previous = slot->previous;
+    else
+        consumer->last = slot->previous;
+    slot->tag = 0;
+    slot->next = consumer->spare;
+    consumer->spare = at;
+    consumer->in_hand--;
+}
+
+static void slots_clear(struct consumer *consumer)
+{
+    while (consumer->first != NOBODY)
+        slots_give(consumer, consumer->first);
+    consumer->settled_count = 0;
+}
+
+/* ---- acknowledgements ---- */
+
+static void consumer_flush(struct loop_task *task)
+{
+    struct consumer *consumer = HARK_CONTAINER(task, struct consumer, flush);
+    struct buf *out;
+    uint64_t front = 0;
+    uint32_t count = 0;
+
+    if (!channel_is_open(&consumer->channel))
+        return;
+    out = channel_out(&consumer->channel);
+    while (consumer->first != NOBODY && consumer->slots[consumer->first].settled) {
+        front = consumer->slots[consumer->first].tag;
+        slots_give(consumer, consumer->first);
+        count++;
+    }
+    if (front != 0)
+        method_put_ack(out, consumer->channel.number, front, count > 1);
+    for (uint32_t i = 0; i < consumer->settled_count; i++) {
+        uint32_t at = consumer->settled[i];
+
+        if (consumer->slots[at].tag != 0 && consumer->slots[at].settled) {
+            method_put_ack(out, consumer->channel.number, consumer->slots[at].tag, false);
+            slots_give(consumer, at);
+        }
+    }
+    consumer->settled_count = 0;
+    link_send(session_link(consumer->session));
+}
+
+static struct consumer_slot *consumer_slot(const struct ticket *ticket)
+{
+    struct consumer *consumer = ticket->consumer;
+
+    if (ticket->epoch != consumer->channel.epoch || !channel_is_open(&consumer->channel) ||
+        ticket->slot >= consumer->slot_count || consumer->slots[ticket->slot].tag != ticket->tag)
+        return NULL; /* of a channel that is gone: the broker has taken it back */
+    return &consumer->slots[ticket->slot];
+}
+
+void consumer_ack(const struct ticket *ticket)
+{
+    struct consumer *consumer = ticket->consumer;
+    struct consumer_slot *slot = consumer_slot(ticket);
+
+    if (slot == NULL || slot->settled)
+        return;
+    slot->settled = true;
+    consumer->settled[consumer->settled_count++] = ticket->slot;
+    loop_defer(session_loop(consumer->session), &consumer->flush);
+}
+
+void consumer_requeue(const struct ticket *ticket)
+{
+    struct consumer *consumer = ticket->consumer;
+    struct consumer_slot *slot = consumer_slot(ticket);
+    amqp_basic_nack_t nack = {.delivery_tag = ticket->tag, .requeue = 1};
+
+    if (slot == NULL || slot->settled)
+        return;
+    channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD, &nack);
+    slots_give(consumer, ticket->slot);
+}
+
+/* ---- subscribing ---- */
+
+static void consumer_open(struct consumer *consumer);
+
+static void consumer_void(struct consumer *consumer)
+{
+    bool was = consumer->state == CONSUMER_SUBSCRIBED;
+
+    slots_clear(consumer);
+    loop_task_cancel(session_loop(consumer->session), &consumer->flush);
+    consumer->state = CONSUMER_IDLE;
+    if (was)
+        consumer->ops->subscribed(consumer->arg, false);
+}
+
+static void consumer_again(struct consumer *consumer)
+{
+    int64_t pause = backoff_ms(consumer->attempts++, consumer->retry_min, consumer->retry_max);
+    struct timeval wait = {.tv_sec = pause / 1000, .tv_usec = pause % 1000 * 1000};
+
+    consumer->state = CONSUMER_WAITING;
+    evtimer_add(consumer->timer, &wait);
+}
+
+static void consumer_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct consumer *consumer = arg;
+
+    (void)fd;
+    (void)what;
+    if (consumer->state != CONSUMER_WAITING)
+        return;
+    consumer->state = CONSUMER_IDLE;
+    if (consumer->is_gone && consumer->ops->gone != NULL) {
+        consumer->is_gone = false;
+        consumer->ops->gone(consumer->arg);
+    } else {
+        consumer_open(consumer);
+    }
+}
+
+static void consumer_say(struct consumer *consumer, const char *what, const char *text, const char *advice)
+{
+    char line[600];
+
+    snprintf(line, sizeof(line), "%s: %s %s%s", consumer->section, what, text, advice);
+    if (complaint_is_news(&consumer->complaint, line, loop_now(session_loop(consumer->session))))
+        log_error("%s", line);
+}
+
+static void consumer_channel_opened(void *arg)
+{
+    struct consumer *consumer = arg;
+    amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch};
+    amqp_basic_consume_t consume = {.queue = amqp_span(span_str(consumer->queue)),
+                                    .consumer_tag = amqp_span(span_str("hark")), /* the only one on its channel */
+                                    .arguments = consumer->arguments};
+
+    channel_send(&consumer->channel, AMQP_BASIC_QOS_METHOD, &qos);
+    channel_send(&consumer->channel, AMQP_BASIC_CONSUME_METHOD, &consume);
+    consumer->state = CONSUMER_ASKING;
+}
+
+static void consumer_finish(struct consumer *consumer)
+{
+    void (*done)(void *) = consumer->done;
+
+    consumer->done = NULL;
+    if (done != NULL)
+        done(consumer->done_arg);
+}
+
+static void consumer_channel_closed(void *arg, const struct reply *error)
+{
+    struct consumer *consumer = arg;
+    enum consumer_state state = consumer->state;
+    const char *advice = "; trying again";
+
+    consumer_void(consumer);
+    if (state == CONSUMER_CANCELLING || state == CONSUMER_CANCELLED || state == CONSUMER_CLOSED) {
+        consumer->state = CONSUMER_CLOSED;
+        consumer_finish(consumer);
+        return;
+    }
+    if (error->code == 0 || reply_is_hard(error->code))
+        return; /* with the connection: its owner will start us again */
+    consumer->is_gone = error->code == REPLY_NOT_FOUND;
+    if (error->code == REPLY_NOT_FOUND)
+        advice = ": the queue does not exist (see `declare`); trying again";
+    else if (error->code == REPLY_ACCESS_REFUSED)
+        advice = ": give the user of `url` read permission on the queue; trying again";
+    else if (error->code == REPLY_PRECONDITION_FAILED && strstr(error->text, "timeout") != NULL)
+        advice = ": a listener holds messages longer than the broker's consumer_timeout; trying again";
+    consumer_say(consumer, "the broker refused to let it consume:", error->text, advice);
+    consumer_again(consumer);
+}
+
+static void consumer_cancelled_by_server(struct consumer *consumer)
+{
+    consumer_say(consumer, "the broker cancelled the consumer:",
+                 "the queue was deleted, or its node or leader is gone", "; subscribing again");
+    channel_close(&consumer->channel, NULL, NULL);
+    consumer_void(consumer);
+    consumer->is_gone = true;
+    consumer_again(consumer);
+}
+
+static void consumer_method(void *arg, const amqp_method_t *method)
+{
+    struct consumer *consumer = arg;
+
+    switch (method->id) {
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        if (consumer->state == CONSUMER_ASKING) {
+            consumer->state = CONSUMER_SUBSCRIBED;
+            consumer->attempts = 0;
+            consumer->ops->subscribed(consumer->arg, true);
+        }
+        return;
+    case AMQP_BASIC_CANCEL_METHOD:
+        if (consumer->state == CONSUMER_SUBSCRIBED || consumer->state == CONSUMER_ASKING)
+            consumer_cancelled_by_server(consumer);
+        return;
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+        if (consumer->state == CONSUMER_CANCELLING) {
+            consumer->state = CONSUMER_CANCELLED;
+            consumer_finish(consumer);
+        }
+        return;
+    default: /* qos-ok */
+        return;
+    }
+}
+
+static void consumer_delivery(void *arg, const struct method_deliver *deliver, struct message *message,
+                              uint64_t oversized)
+{
+    struct consumer *consumer = arg;
+    struct ticket ticket = {.consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
+
+    ticket.slot = slots_take(consumer, deliver->delivery_tag);
+    if (ticket.slot == NOBODY) {
+        log_error("%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
+                  consumer->section);
+        message_drop(message);
+        return;
+    }
+    consumer->delivered++;
+    consumer->ops->delivery(consumer->arg, &ticket, deliver->redelivered, message, oversized);
+}
+
+static void consumer_batch(void *arg, bool full)
+{
+    struct consumer *consumer = arg;
+    struct loop *loop = session_loop(consumer->session);
+    unsigned pause = gather_pause(&consumer->gather, loop_now(loop), (unsigned)(consumer->delivered - consumer->gathered),
+                                  full, consumer->in_hand, consumer->prefetch);
+
+    consumer->gathered = consumer->delivered;
+    if (pause > 0)
+        loop_gather(loop, pause);
+}
+
+static const struct channel_ops consumer_channel_ops = {
+    .opened = consumer_channel_opened,
+    .method = consumer_method,
+    .delivery = consumer_delivery,
+    .closed = consumer_channel_closed,
+    .batch = consumer_batch,
+};
+
+static void consumer_open(struct consumer *consumer)
+{
+    if (!session_is_open(consumer->session))
+        return; /* consumer_start() will come with the next connection */
+    if (channel_open(&consumer->channel, consumer->session, &consumer_channel_ops, consumer) != 0) {
+        consumer_again(consumer);
+        return;
+    }
+    consumer->state = CONSUMER_OPENING;
+}
+
+/* ---- the owner's calls ---- */
+
+static void consumer_release(struct loop_task *task)
+{
+    struct consumer *consumer = HARK_CONTAINER(task, struct consumer, reap);
+
+    if (consumer->timer != NULL)
+        event_free(consumer->timer);
+    arguments_free(&consumer->arguments);
+    free(consumer->slots);
+    free(consumer->settled);
+    free(consumer->queue);
+    free(consumer->section);
+    free(consumer);
+}
+
+struct consumer *consumer_new(struct session *session, const struct consumer_options *options,
+                              const struct consumer_ops *ops, void *arg)
+{
+    struct consumer *consumer = calloc(1, sizeof(*consumer));
+
+    if (consumer == NULL)
+        return NULL;
+    consumer->session = session;
+    consumer->ops = ops;
+    consumer->arg = arg;
+    consumer->prefetch = options->prefetch;
+    consumer->retry_min = options->retry_min;
+    consumer->retry_max = options->retry_max;
+    consumer->spare = consumer->first = consumer->last = NOBODY;
+    consumer->flush.run = consumer_flush;
+    consumer->reap.run = consumer_release;
+    consumer->queue = strdup(options->queue);
+    consumer->section = strdup(options->section);
+    consumer->timer = evtimer_new(loop_base(session_loop(session)), consumer_tick, consumer);
+    if (arguments_table(options->arguments, options->argument_count, &consumer->arguments) == 0 &&
+        consumer->queue != NULL && consumer->section != NULL && consumer->timer != NULL)
+        return consumer;
+    consumer_release(&consumer->reap);
+    return NULL;
+}
+
+void consumer_start(struct consumer *consumer)
+{
+    if (consumer->state == CONSUMER_WAITING)
+        evtimer_del(consumer->timer);
+    else if (consumer->state != CONSUMER_IDLE)
+        return;
+    consumer->state = CONSUMER_IDLE;
+    consumer_open(consumer);
+}
+
+void consumer_session_lost(struct consumer *consumer)
+{
+    if (consumer->state == CONSUMER_WAITING) {
+        evtimer_del(consumer->timer);
+        consumer->state = CONSUMER_IDLE;
+    }
+    consumer->attempts = 0;
+}
+
+void consumer_cancel(struct consumer *consumer, void (*done)(void *arg), void *arg)
+{
+    amqp_basic_cancel_t cancel = {0};
+
+    consumer->done = done;
+    consumer->done_arg = arg;
+    evtimer_del(consumer->timer);
+    if (consumer->state != CONSUMER_SUBSCRIBED) {
+        if (consumer->state == CONSUMER_OPENING || consumer->state == CONSUMER_ASKING) {
+            channel_close(&consumer->channel, NULL, NULL);
+            slots_clear(consumer);
+        }
+        consumer->state = CONSUMER_CANCELLED;
+        consumer_finish(consumer);
+        return;
+    }
+    cancel.consumer_tag = amqp_span(span_str("hark"));
+    channel_send(&consumer->channel, AMQP_BASIC_CANCEL_METHOD, &cancel);
+    consumer->state = CONSUMER_CANCELLING;
+}
+
+void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *arg)
+{
+    evtimer_del(consumer->timer);
+    consumer->done = NULL;
+    if (channel_is_open(&consumer->channel))
+        consumer_flush(&consumer->flush);
+    loop_task_cancel(session_loop(consumer->session), &consumer->flush);
+    consumer->state = CONSUMER_CLOSED;
+    channel_close(&consumer->channel, done, arg);
+    slots_clear(consumer);
+}
+
+void consumer_free(struct consumer *consumer)
+{
+    struct loop *loop = session_loop(consumer->session);
+
+    consumer_close(consumer, NULL, NULL);
+    loop_reap_later(loop, &consumer->reap);
+}
+
+bool consumer_is_subscribed(const struct consumer *consumer)
+{
+    return consumer->state == CONSUMER_SUBSCRIBED;
+}
+
+unsigned consumer_in_hand(const struct consumer *consumer)
+{
+    return consumer->in_hand - consumer->settled_count;
+}
+
+uint64_t consumer_delivered(const struct consumer *consumer)
+{
+    return consumer->delivered;
+}
+
+const char *consumer_queue(const struct consumer *consumer)
+{
+    return consumer->queue;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/topology.h"
+
+#include "base/log.h"
+#include "client/complaint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct topology {
+    struct session *session;
+    const struct topology_item *items;
+    size_t count;
+    const struct topology_ops *ops;
+    void *arg;
+    struct channel channel;
+    size_t sent, answered; /* of the items, in their order */
+    size_t failed;
+    bool running, again;
+    bool *declared;
+    struct complaint *complaints; /* one for each item */
+};
+
+static void topology_finish(struct topology *topology)
+{
+    topology->running = false;
+    channel_close(&topology->channel, NULL, NULL);
+    if (topology->again) {
+        topology->again = false;
+        topology_declare(topology);
+        return;
+    }
+    topology->ops->done(topology->arg, topology->failed);
+}
+
+/* ---- one item ---- */
+
+static void topology_send_table(struct topology *topology, const struct topology_item *item, const amqp_table_t *table)
+{
+    amqp_bytes_t name = amqp_span(span_str(item->name));
+    amqp_bytes_t source = amqp_span(span_str(item->source)), pattern = amqp_span(span_str(item->pattern));
+
+    switch (item->kind) {
+    case TOPOLOGY_EXCHANGE: {
+        amqp_exchange_declare_t declare = {.exchange = name,
+                                           .type = amqp_span(span_str(item->type)),
+                                           .passive = item->passive,
+                                           .durable = item->durable,
+                                           .auto_delete = item->auto_delete,
+                                           .internal = item->internal,
+                                           .arguments = *table};
+
+        channel_send(&topology->channel, AMQP_EXCHANGE_DECLARE_METHOD, &declare);
+        return;
+    }
+    case TOPOLOGY_QUEUE: {
+        amqp_queue_declare_t declare = {.queue = name,
+                                        .passive = item->passive,
+                                        .durable = item->durable,
+                                        .exclusive = item->exclusive,
+                                        .auto_delete = item->auto_delete,
+                                        .arguments = *table};
+
+        channel_send(&topology->channel, AMQP_QUEUE_DECLARE_METHOD, &declare);
+        return;
+    }
+    case TOPOLOGY_BIND_QUEUE: {
+        amqp_queue_bind_t bind = {.queue = name, .exchange = source, .routing_key = pattern, .arguments = *table};
+
+        channel_send(&topology->channel, AMQP_QUEUE_BIND_METHOD, &bind);
+        return;
+    }
+    case TOPOLOGY_BIND_EXCHANGE: {
+        amqp_exchange_bind_t bind = {
+            .destination = name, .source = source, .routing_key = pattern, .arguments = *table};
+
+        channel_send(&topology->channel, AMQP_EXCHANGE_BIND_METHOD, &bind);
+        return;
+    }
+    }
+}
+
+/* All at once: the answers come in the same order, and after a refusal the channel is gone and the rest is sent anew. */
+static void topology_send(struct topology *topology)
+{
+    amqp_table_t table;
+
+    for (topology->sent = topology->answered; topology->sent < topology->count; topology->sent++) {
+        const struct topology_item *item = &topology->items[topology->sent];
+
+        if (arguments_table(item->arguments, item->argument_count, &table) != 0)
+            table = (amqp_table_t){0};
+        topology_send_table(topology, item, &table);
+        arguments_free(&table);
+    }
+    if (topology->answered == topology->count)
+        topology_finish(topology);
+}
+
+static void topology_what(const struct topology_item *item, char *to, size_t size)
+{
+    switch (item->kind) {
+    case TOPOLOGY_EXCHANGE:
+        snprintf(to, size, "exchange \"%s\"", item->name);
+        return;
+    case TOPOLOGY_QUEUE:
+        snprintf(to, size, "queue \"%s\"", item->name);
+        return;
+    case TOPOLOGY_BIND_QUEUE:
+    case TOPOLOGY_BIND_EXCHANGE:
+        snprintf(to, size, "the binding of \"%s\" to exchange \"%s\" with \"%s\"", item->name, item->source, item->pattern);
+        return;
+    }
+}
+
+static const char *topology_advice(const struct topology_item *item, uint16_t code)
+{
+    bool binding = item->kind == TOPOLOGY_BIND_QUEUE || item->kind == TOPOLOGY_BIND_EXCHANGE;
+
+    switch (code) {
+    case REPLY_PRECONDITION_FAILED:
+        return "it exists with other properties: make the section equal to what exists, delete that, or set `declare = passive`";
+    case REPLY_ACCESS_REFUSED:
+        return binding ? "the user of `url` needs write permission on the destination and read permission on the source"
+                       : "the user of `url` needs configure permission on it, or set `declare = passive`";
+    case REPLY_NOT_FOUND:
+        return binding ? "declare what it binds, or correct its name" : "with `declare = passive` it must exist already";
+    case REPLY_RESOURCE_LOCKED:
+        return "it is exclusive to another connection";
+    default:
+        return "see the broker's log";
+    }
+}
+
+static void topology_refused(struct topology *topology, const struct reply *error)
+{
+    size_t at = topology->answered;
+    const struct topology_item *item = &topology->items[at];
+    char what[800], line[1400];
+
+    topology_what(item, what, sizeof(what));
+    snprintf(line, sizeof(line), "%s: the broker refused %s: %s: %s", item->section, what, error->text,
+             topology_advice(item, error->code));
+    if (complaint_is_news(&topology->complaints[at], line, loop_now(session_loop(topology->session))))
+        log_error("%s", line);
+    topology->declared[at] = false;
+    topology->failed++;
+    topology->answered++;
+}
+
+/* ---- the channel ---- */
+
+static void topology_open(struct topology *topology);
+
+static void topology_channel_opened(void *arg)
+{
+    topology_send(arg);
+}
+
+static void topology_method(void *arg, const amqp_method_t *method)
+{
+    struct topology *topology = arg;
+
+    (void)method; /* declare-ok or bind-ok, of the next in line */
+    if (topology->answered >= topology->sent)
+        return;
+    topology->declared[topology->answered] = true;
+    topology->complaints[topology->answered] = (struct complaint){0};
+    if (++topology->answered == topology->count)
+        topology_finish(topology);
+}
+
+static void topology_channel_closed(void *arg, const struct reply *error)
+{
+    struct topology *topology = arg;
+
+    if (error->code == 0 || !session_is_open(topology->session) || topology->answered >= topology->count)
+        return;
+    topology_refused(topology, error);
+    topology_open(topology);
+}
+
+static const struct channel_ops topology_channel_ops = {
+    .opened = topology_channel_opened,
+    .method = topology_method,
+    .closed = topology_channel_closed,
+};
+
+static void topology_open(struct topology *topology)
+{
+    if (channel_open(&topology->channel, topology->session, &topology_channel_ops, topology) != 0)
+        topology->running = false;
+}
+
+/* ---- the owner's calls ---- */
+
+struct topology *topology_new(struct session *session, const struct topology_item *items, size_t count,
+                              const struct topology_ops *ops, void *arg)
+{
+    struct topology *topology = calloc(1, sizeof(*topology));
+
+    if (topology == NULL)
+        return NULL;
+    topology->session = session;
+    topology->items = items;
+    topology->count = count;
+    topology->ops = ops;
+    topology->arg = arg;
+    topology->declared = calloc(count + 1, sizeof(*topology->declared));
+    topology->complaints = calloc(count + 1, sizeof(*topology->complaints));
+    if (topology->declared != NULL && topology->complaints != NULL)
+        return topology;
+    free(topology->declared);
+    free(topology->complaints);
+    free(topology);
+    return NULL;
+}
+
+void topology_declare(struct topology *topology)
+{
+    if (topology->running) {
+        topology->again = true;
+        return;
+    }
+    topology->running = true;
+    topology->answered = topology->failed = 0;
+    topology_open(topology);
+}
+
+void topology_session_lost(struct topology *topology)
+{
+    topology->running = topology->again = false;
+}
+
+bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name)
+{
+    for (size_t i = 0; i < topology->count; i++)
+        if (topology->items[i].kind == kind && strcmp(topology->items[i].name, name) == 0)
+            return topology->declared[i];
+    return false;
+}
+
+void topology_free(struct topology *topology)
+{
+    channel_close(&topology->channel, NULL, NULL);
+    free(topology->declared);
+    free(topology->complaints);
+    free(topology);
+}
