@@ -27,7 +27,8 @@ size_t topic_tree_match(struct topic_tree *tree, struct span key, uint32_t *valu
 bool topic_matches(struct span pattern, struct span key);
 /* True if some key matches both patterns. */
 bool topic_overlap(struct span a, struct span b);
-/* True if every key that matches `narrow` also matches `wide`. */
+/* True if every key that matches `narrow` also matches `wide`. Errs on the safe side: a # in `narrow` counts as covered
+ * only by a # in `wide`, so "#.*" is not seen to cover "*.#". */
 bool topic_covers(struct span wide, struct span narrow);
 
 #endif
