@@ -15,7 +15,7 @@ struct loop_list {
 
 struct loop {
     struct event_base *base;
-    struct loop_list deferred, flush, reap;
+    struct loop_list deferred, flush, reap, at_end;
     int64_t now;        /* 0: not asked for in this turn */
     struct timespec at; /* the next turn begins no sooner; tv_sec 0: at once */
     bool stopping;
@@ -83,6 +83,7 @@ struct loop *loop_new(void)
     list_init(&loop->deferred);
     list_init(&loop->flush);
     list_init(&loop->reap);
+    list_init(&loop->at_end);
 
     /* One thread, so no locks. Not EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: our read events stay armed and a write event
      * is armed only for a full socket, so there is nothing to save, and it leaves closed descriptors in the epoll set
@@ -118,6 +119,7 @@ void loop_free(struct loop *loop)
 {
     if (loop == NULL)
         return;
+    list_run(&loop->at_end);
     loop_reap(loop);
     event_base_free(loop->base);
     free(loop);
@@ -185,9 +187,15 @@ void loop_reap_later(struct loop *loop, struct loop_task *task)
     list_add(&loop->reap, task);
 }
 
+void loop_at_end(struct loop *loop, struct loop_task *task)
+{
+    list_add(&loop->at_end, task);
+}
+
 void loop_task_cancel(struct loop *loop, struct loop_task *task)
 {
-    if (task->queued && !list_remove(&loop->deferred, task) && !list_remove(&loop->flush, task))
+    if (task->queued && !list_remove(&loop->deferred, task) && !list_remove(&loop->flush, task) &&
+        !list_remove(&loop->at_end, task))
         list_remove(&loop->reap, task);
 }
 

@@ -21,7 +21,7 @@ struct loop_task {
 
 /* Also ignores SIGPIPE for the whole process: OpenSSL and pipes to children cannot be asked for MSG_NOSIGNAL. */
 struct loop *loop_new(void);
-void loop_free(struct loop *loop); /* after everything on it was closed; reaps first */
+void loop_free(struct loop *loop); /* after everything on it was closed; ends what lingers, reaps */
 struct event_base *loop_base(struct loop *loop);
 
 /* Turns until loop_stop() (returns 0) or an error of libevent (-1). */
@@ -34,6 +34,8 @@ void loop_stop(struct loop *loop);
 void loop_defer(struct loop *loop, struct loop_task *task);
 void loop_flush_later(struct loop *loop, struct loop_task *task); /* for links: the flush itself */
 void loop_reap_later(struct loop *loop, struct loop_task *task);  /* after the flush: frees its owner */
+/* By loop_free(), unless cancelled before: for what outlives its owner for a while, as a link that is still flushing. */
+void loop_at_end(struct loop *loop, struct loop_task *task);
 void loop_task_cancel(struct loop *loop, struct loop_task *task);
 
 /* Milliseconds of CLOCK_MONOTONIC, read once per turn: at the first question after the turn has stopped waiting. */

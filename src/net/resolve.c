@@ -48,7 +48,7 @@ static void *resolve_thread(void *arg)
     uint64_t one = 1;
     ssize_t written;
 
-    hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
+    hints.ai_flags = AI_NUMERICSERV;
     resolve->status = getaddrinfo(resolve->host, resolve->service, &hints, &resolve->list);
     resolve->error = errno;
     atomic_store(&resolve->ready, true);
