@@ -14,9 +14,11 @@ struct dial;
  * from then on. */
 typedef void (*dial_done)(void *arg, int fd, const char *error);
 
-/* unix_path, or host and port. NULL: no memory. The time limit is the caller's. */
-struct dial *dial_start(struct loop *loop, const char *host, uint16_t port, const char *unix_path, dial_done done,
-                        void *arg) HARK_MUSTCHECK;
+/* unix_path, or host and port. NULL: no memory. `timeout` (ms) is shared out among the addresses, so that one that does
+ * not answer leaves time for the next; the limit of the whole is the caller's to watch. */
+struct dial *dial_start(struct loop *loop, const char *host, uint16_t port, const char *unix_path, int64_t timeout,
+                        dial_done done, void *arg) HARK_MUSTCHECK;
+const char *dial_doing(const struct dial *dial); /* "resolving the name", "connecting" */
 void dial_cancel(struct dial *dial); /* no answer any more; NULL is fine */
 
 #endif

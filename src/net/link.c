@@ -1,92 +1,67 @@
 /* SPDX-License-Identifier: MIT */
 #include "net/link.h"
 
-#include "net/dial.h"
-#include "net/stream.h"
-#include "base/log.h"
+#include "net/link_private.h"
 
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define LINK_INPUT 65536          /* one read, and what an idle link keeps */
-#define LINK_QUOTA (512 * 1024)   /* bytes taken from one link per readiness, then it is the others' turn */
-#define LINK_FULL (1024 * 1024)   /* pending output above which no more content is wanted */
-#define LINK_DRAINED (256 * 1024) /* and below which it is again */
-#define LINK_OUTPUT_KEEP 65536
-
-#define LINK_STATES(X) X(DIALLING) X(SHAKING) X(OPEN) X(FLUSHING) X(CLOSED)
-enum link_state {
-#define X(name) LINK_##name,
-    LINK_STATES(X)
-#undef X
-};
-
-struct link {
-    struct loop *loop;
-    const struct link_ops *ops;
-    void *arg;
-    enum link_state state;
-    struct dial *dial;
-    struct stream stream;
-    struct tls_context *tls;
-    struct event *readable, *writable, *timer;
-    struct buf in, out;
-    struct loop_task flush, reap;
-    uint32_t frame_max;
-    unsigned pauses;
-    bool was_full, write_armed, again_armed;
-    unsigned heartbeat;                 /* seconds; 0: off */
-    int64_t last_read, last_write;      /* loop_now */
-    int64_t stuck_since;                /* output that the kernel does not take; 0: none */
-    int64_t deadline;                   /* of dialling and shaking, or of flushing; 0: none */
-    uint64_t reads, writes;
-    char *tls_name;
-    char name[280];
-};
-
-static void link_end(struct link *link, const struct reply *error, const char *format, ...) HARK_PRINTF(3, 4);
-static void link_read(struct link *link);
+#include <sys/socket.h>
 
 /* ---- the one timer: deadlines and heartbeats ---- */
 
 static void link_set_timer(struct link *link, int64_t ms)
 {
-    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    struct timeval wait;
 
     if (ms < 1)
-        wait.tv_usec = 1000;
+        ms = 1;
+    wait = (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     evtimer_add(link->timer, &wait);
 }
 
-/* When must somebody look again? A quarter of the interval is fine enough for "half" and "twice". */
-static void link_arm(struct link *link)
+static void link_set_deadline(struct link *link, int64_t ms)
 {
-    if (link->state == LINK_CLOSED)
-        return;
-    if (link->deadline > 0)
-        link_set_timer(link, link->deadline - loop_now(link->loop));
-    else if (link->heartbeat > 0)
-        link_set_timer(link, (int64_t)link->heartbeat * 1000 / 2);
+    link->deadline = loop_now(link->loop) + ms;
+    link_set_timer(link, ms);
 }
 
-static void link_heartbeat(struct link *link)
+static void link_beat(struct link *link)
 {
-    int64_t now = loop_now(link->loop), interval = (int64_t)link->heartbeat * 1000;
+    struct heartbeat *heartbeat = &link->heartbeat;
+    long long limit = 2 * heartbeat->interval / 1000;
+    int64_t again = 0;
 
-    if (link->pauses == 0 && now - link->last_read >= 2 * interval) {
-        link_end(link, NULL, "while waiting for a heartbeat: nothing arrived for %lld s", (long long)(2 * interval / 1000));
+    switch (heartbeat_look(heartbeat, loop_now(link->loop), link->pauses > 0, &again)) {
+    case HEARTBEAT_SILENT:
+        link_end(link, NULL, "while waiting for a heartbeat: nothing arrived for %lld s", limit);
         return;
-    }
-    if (link->stuck_since > 0 && now - link->stuck_since >= 2 * interval) {
-        link_end(link, NULL, "while writing: the peer took nothing for %lld s", (long long)(2 * interval / 1000));
+    case HEARTBEAT_STUCK:
+        link_end(link, NULL, "while writing: the peer took nothing for %lld s", limit);
         return;
-    }
-    if (now - link->last_write >= interval / 2 - 50 && link_pending(link) == 0) {
+    case HEARTBEAT_SEND:
+        buf_trim(&link->out, 0); /* idle for so long: needs no buffer */
         frame_put_heartbeat(&link->out);
         link_send(link);
+        break;
+    case HEARTBEAT_NOTHING:
+        break;
     }
-    link_arm(link);
+    link_set_timer(link, again);
+}
+
+static void link_late(struct link *link)
+{
+    if (link->state == LINK_FLUSHING)
+        link_close(link);
+    else if (link->state == LINK_DIALLING)
+        link_end(link, NULL, "while %s: no answer in time", dial_doing(link->dial));
+    else
+        link_end(link, NULL, "while shaking hands for TLS: no answer in time");
 }
 
 static void link_tick(evutil_socket_t fd, short what, void *arg)
@@ -95,18 +70,39 @@ static void link_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (link->deadline > 0) {
-        if (loop_now(link->loop) < link->deadline) {
-            link_arm(link);
-        } else if (link->state == LINK_FLUSHING) {
-            link_close(link);
-        } else {
-            link_end(link, NULL, "while %s: timed out", link->state == LINK_DIALLING ? "connecting" : "shaking hands for TLS");
-        }
+    if (link->deadline == 0)
+        link_beat(link);
+    else if (loop_now(link->loop) < link->deadline)
+        link_set_timer(link, link->deadline - loop_now(link->loop));
+    else
+        link_late(link);
+}
+
+void link_set_heartbeat_ms(struct link *link, int64_t ms)
+{
+    if (link->state != LINK_OPEN)
         return;
-    }
-    if (link->heartbeat > 0)
-        link_heartbeat(link);
+    link->heartbeat.interval = ms;
+    link->heartbeat.read = link->heartbeat.written = loop_now(link->loop);
+    if (ms > 0)
+        link_set_timer(link, ms / 2);
+    else
+        evtimer_del(link->timer);
+}
+
+void link_set_heartbeat(struct link *link, unsigned seconds)
+{
+    link_set_heartbeat_ms(link, (int64_t)seconds * 1000);
+}
+
+void link_set_patient(struct link *link, bool patient)
+{
+    int64_t now = loop_now(link->loop);
+
+    link->heartbeat.patient = patient;
+    link->heartbeat.read = now;
+    if (link->heartbeat.stuck > 0)
+        link->heartbeat.stuck = now;
 }
 
 /* ---- closing ---- */
@@ -115,12 +111,10 @@ static void link_reap(struct loop_task *task)
 {
     struct link *link = HARK_CONTAINER(task, struct link, reap);
 
-    if (link->readable != NULL)
-        event_free(link->readable);
-    if (link->writable != NULL)
-        event_free(link->writable);
-    if (link->timer != NULL)
-        event_free(link->timer);
+    /* A careless owner may have sent or resumed after the end. */
+    loop_task_cancel(link->loop, &link->flush);
+    loop_task_cancel(link->loop, &link->resume);
+    event_free(link->timer);
     buf_free(&link->in);
     buf_free(&link->out);
     free(link->tls_name);
@@ -134,31 +128,35 @@ void link_close(struct link *link)
     link->state = LINK_CLOSED;
     dial_cancel(link->dial);
     link->dial = NULL;
-    if (link->readable != NULL)
-        event_del(link->readable);
-    if (link->writable != NULL)
-        event_del(link->writable);
+    link_unwatch(link);
     evtimer_del(link->timer);
     loop_task_cancel(link->loop, &link->flush);
+    loop_task_cancel(link->loop, &link->resume);
+    loop_task_cancel(link->loop, &link->linger);
     stream_close(&link->stream);
+    /* The buffers stay until then: the caller may stand in a frame. */
     loop_reap_later(link->loop, &link->reap);
 }
 
-static void link_end(struct link *link, const struct reply *error, const char *format, ...)
+static void link_linger_task(struct loop_task *task)
+{
+    link_close(HARK_CONTAINER(task, struct link, linger));
+}
+
+void link_end(struct link *link, const struct reply *error, const char *format, ...)
 {
     char why[400];
     va_list args;
 
-    if (link->state == LINK_CLOSED)
-        return;
-    if (link->state == LINK_FLUSHING) {
+    if (link->state == LINK_FLUSHING)
         link_close(link);
+    if (link->state == LINK_CLOSED || link->state == LINK_LOST)
         return;
-    }
     va_start(args, format);
     vsnprintf(why, sizeof(why), format, args);
     va_end(args);
-    link_pause(link); /* nothing more is read; the owner may still say farewell */
+    if (link->state == LINK_OPEN)
+        link->state = LINK_LOST;
     link->ops->closed(link->arg, error, why);
     if (link->state != LINK_FLUSHING)
         link_close(link);
@@ -166,295 +164,55 @@ static void link_end(struct link *link, const struct reply *error, const char *f
 
 void link_close_after_flush(struct link *link, int64_t ms)
 {
-    if (link->state == LINK_CLOSED)
+    if (link->state == LINK_FLUSHING || link->state == LINK_CLOSED)
         return;
-    if (link->state < LINK_OPEN || link_pending(link) == 0) {
+    if (link->state < LINK_OPEN) {
         link_close(link);
         return;
     }
     link->state = LINK_FLUSHING;
-    link->heartbeat = 0;
-    link->pauses = 0;
-    event_add(link->readable, NULL); /* what still comes is dropped, so that it cannot keep the peer from reading */
-    link->deadline = loop_now(link->loop) + ms;
-    link_arm(link);
+    link->heartbeat.interval = 0;
+    link_arm_read(link, true);
+    link_set_deadline(link, ms);
     link_send(link);
-}
-
-/* ---- writing ---- */
-
-static void link_arm_write(struct link *link, bool on)
-{
-    if (on == link->write_armed)
-        return;
-    link->write_armed = on;
-    if (on)
-        event_add(link->writable, NULL);
-    else
-        event_del(link->writable);
-}
-
-static void link_flush(struct link *link)
-{
-    while (link->state >= LINK_OPEN && link->state != LINK_CLOSED && link_pending(link) > 0) {
-        ssize_t put = stream_write(&link->stream, link->out.data + link->out.start, link_pending(link));
-
-        link->writes++;
-        if (put == STREAM_AGAIN) {
-            if (link->stuck_since == 0)
-                link->stuck_since = loop_now(link->loop);
-            link_arm_write(link, true);
-            return;
-        }
-        if (put <= 0) {
-            link_end(link, NULL, "while writing: %s", link->stream.why != NULL ? link->stream.why : "closed by the peer");
-            return;
-        }
-        link->out.start += (size_t)put;
-        link->stuck_since = 0;
-        link->last_write = loop_now(link->loop);
-        if (link->was_full && link_pending(link) <= LINK_DRAINED) {
-            link->was_full = false;
-            if (link->state == LINK_OPEN && link->ops->drained != NULL)
-                link->ops->drained(link->arg);
-        }
-    }
-    if (link->state == LINK_CLOSED)
-        return;
-    link_arm_write(link, false);
-    buf_clear(&link->out);
-    buf_trim(&link->out, LINK_OUTPUT_KEEP);
-    if (link->state == LINK_FLUSHING)
-        link_close(link);
-}
-
-static void link_flush_task(struct loop_task *task)
-{
-    link_flush(HARK_CONTAINER(task, struct link, flush));
-}
-
-struct buf *link_out(struct link *link)
-{
-    return &link->out;
-}
-
-void link_send(struct link *link)
-{
-    if (link->state != LINK_CLOSED && !link->write_armed)
-        loop_flush_later(link->loop, &link->flush);
-    if (HARK_UNLIKELY(link->out.failed) && link->state == LINK_OPEN) {
-        log_error("%s: out of memory for what is to be sent: giving up the connection", link->name);
-        link->out.failed = false;
-        link_end(link, NULL, "while writing: out of memory");
-    }
-}
-
-size_t link_pending(const struct link *link)
-{
-    return buf_length(&link->out);
-}
-
-bool link_is_full(struct link *link)
-{
-    if (link_pending(link) < LINK_FULL)
-        return false;
-    link->was_full = true;
-    return true;
-}
-
-/* ---- reading ---- */
-
-/* Hands over the frames that are whole. False: the link is closed or paused. */
-static bool link_cut(struct link *link)
-{
-    struct frame frame;
-    struct reply error;
-
-    while (link->in.start < link->in.end) {
-        ssize_t used = frame_cut(link->in.data + link->in.start, link->in.end - link->in.start, link->frame_max, &frame,
-                                 &error);
-
-        if (used == 0)
-            return true;
-        if (used < 0) {
-            link_end(link, &error, "while reading: %s", error.text);
-            return false;
-        }
-        link->in.start += (size_t)used;
-        if (frame.type != FRAME_HEARTBEAT)
-            link->ops->frame(link->arg, &frame);
-        if (link->state != LINK_OPEN || link->pauses > 0)
-            return false;
-    }
-    return true;
-}
-
-/* Room behind what is there: the rest of a frame that is cut off moves to the front, so that a frame is always one span. */
-static uint8_t *link_room(struct link *link, size_t *room)
-{
-    struct buf *in = &link->in;
-    size_t rest = buf_length(in), want = LINK_INPUT;
-
-    if (in->start > 0) {
-        if (rest > 0)
-            memmove(in->data, in->data + in->start, rest);
-        in->start = 0;
-        in->end = rest;
-    }
-    if (rest >= FRAME_HEAD && get_u32(in->data + 3) <= link->frame_max && get_u32(in->data + 3) + FRAME_OVERHEAD > want)
-        want = get_u32(in->data + 3) + FRAME_OVERHEAD;
-    if (want < rest + 4096)
-        want = rest + 4096;
-    if (in->capacity < want && buf_reserve(in, want - rest) == NULL)
-        return NULL;
-    *room = in->capacity - in->end;
-    return in->data + in->end;
-}
-
-static void link_drop(struct link *link)
-{
-    char bytes[4096];
-    ssize_t got;
-
-    do
-        got = stream_read(&link->stream, bytes, sizeof(bytes));
-    while (got > 0);
-    if (got != STREAM_AGAIN)
-        link_close(link);
-}
-
-static void link_read(struct link *link)
-{
-    size_t taken = 0;
-    bool full = true;
-
-    if (link->state == LINK_FLUSHING) {
-        link_drop(link);
-        return;
-    }
-    while (full && taken < LINK_QUOTA) {
-        size_t room;
-        uint8_t *to = link_room(link, &room);
-        ssize_t got;
-
-        if (to == NULL) {
-            link->in.failed = false;
-            link_end(link, NULL, "while reading: out of memory");
-            return;
-        }
-        got = stream_read(&link->stream, to, room);
-        link->reads++;
-        if (got == STREAM_AGAIN) {
-            full = false;
-            break;
-        }
-        if (got <= 0) {
-            link_end(link, NULL, "while reading: %s", got == STREAM_EOF ? "the peer closed the connection" : link->stream.why);
-            return;
-        }
-        link->last_read = loop_now(link->loop);
-        link->in.end += (size_t)got;
-        taken += (size_t)got;
-        full = (size_t)got == room || stream_buffered(&link->stream);
-        if (!link_cut(link))
-            break;
-    }
-    if (link->state != LINK_OPEN)
-        return;
-    if (link->ops->batch != NULL)
-        link->ops->batch(link->arg, full);
-    if (link->state != LINK_OPEN)
-        return;
-    if (buf_length(&link->in) == 0) {
-        buf_clear(&link->in);
-        buf_trim(&link->in, LINK_INPUT);
-    }
-    if (stream_buffered(&link->stream) && link->pauses == 0)
-        event_active(link->readable, EV_READ, 0);
-}
-
-/* ---- pausing ---- */
-
-static void link_handle_rest(struct link *link)
-{
-    if (link_cut(link) && link->state == LINK_OPEN && link->ops->batch != NULL)
-        link->ops->batch(link->arg, false);
-}
-
-void link_pause(struct link *link)
-{
-    if (link->pauses++ == 0 && link->readable != NULL && link->state != LINK_CLOSED)
-        event_del(link->readable);
-}
-
-void link_resume(struct link *link)
-{
-    if (link->pauses == 0 || --link->pauses > 0 || link->readable == NULL || link->state == LINK_CLOSED)
-        return;
-    link->last_read = loop_now(link->loop);
-    event_add(link->readable, NULL);
-    /* Frames that were read before the pause do not make the descriptor readable. */
-    if (buf_length(&link->in) > 0 || stream_buffered(&link->stream)) {
-        link->again_armed = true;
-        event_active(link->readable, EV_READ, 0);
-    }
+    loop_at_end(link->loop, &link->linger);
 }
 
 /* ---- opening ---- */
 
 static void link_opened(struct link *link)
 {
+    int64_t now = loop_now(link->loop);
+
     link->state = LINK_OPEN;
     link->deadline = 0;
     evtimer_del(link->timer);
-    link->last_read = link->last_write = loop_now(link->loop);
+    link_arm_write(link, false);
+    link->heartbeat.read = link->heartbeat.written = now;
     link->ops->open(link->arg);
 }
 
-static void link_shake(struct link *link)
+void link_shake(struct link *link)
 {
     int result = stream_handshake(&link->stream);
 
-    if (result == 1) {
-        link_arm_write(link, false);
+    if (result == 1)
         link_opened(link);
-    } else if (result == STREAM_AGAIN) {
+    else if (result == STREAM_AGAIN)
         link_arm_write(link, link->stream.wants_write);
-    } else {
+    else
         link_end(link, NULL, "while shaking hands for TLS: %s", link->stream.why);
-    }
 }
 
-static void link_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct link *link = arg;
-
-    (void)fd;
-    if (link->state == LINK_SHAKING) {
-        link_shake(link);
-        return;
-    }
-    if ((what & EV_WRITE) != 0)
-        link_flush(link);
-    if ((what & EV_READ) == 0 || link->state == LINK_CLOSED)
-        return;
-    if (link->again_armed) {
-        link->again_armed = false;
-        if (link->state == LINK_OPEN && link->pauses == 0)
-            link_handle_rest(link);
-        if (link->state != LINK_OPEN || link->pauses > 0)
-            return;
-    }
-    link_read(link);
-}
-
+/* Takes the descriptor, also when it fails. */
 static int link_take(struct link *link, int fd)
 {
-    if (stream_open(&link->stream, fd, link->tls, link->tls_name) != 0)
-        return -1;
-    link->readable = event_new(loop_base(link->loop), fd, EV_READ | EV_PERSIST, link_event, link);
-    link->writable = event_new(loop_base(link->loop), fd, EV_WRITE | EV_PERSIST, link_event, link);
-    if (link->readable == NULL || link->writable == NULL || event_add(link->readable, NULL) != 0)
+    int one = 1;
+
+    /* Frames are gathered by us, so Nagle could only add delay. Both fail on a Unix socket, which needs neither. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    if (stream_open(&link->stream, fd, link->tls, link->tls_name) != 0 || link_watch(link) != 0)
         return -1;
     link->state = LINK_SHAKING;
     return 0;
@@ -486,6 +244,8 @@ static struct link *link_new(struct loop *loop, struct tls_context *tls, const s
     link->stream.fd = -1;
     link->frame_max = FRAME_UNTUNED_MAX;
     link->flush.run = link_flush_task;
+    link->resume.run = link_resume_task;
+    link->linger.run = link_linger_task;
     link->reap.run = link_reap;
     link->timer = evtimer_new(loop_base(loop), link_tick, link);
     if (link->timer != NULL)
@@ -504,50 +264,56 @@ struct link *link_connect(struct loop *loop, const struct link_address *address,
     if (address->unix_path != NULL)
         snprintf(link->name, sizeof(link->name), "%s", address->unix_path);
     else
-        snprintf(link->name, sizeof(link->name), strchr(address->host, ':') != NULL ? "[%s]:%u" : "%s:%u", address->host,
-                 address->port);
+        snprintf(link->name, sizeof(link->name), strchr(address->host, ':') != NULL ? "[%s]:%u" : "%s:%u",
+                 address->host, address->port);
     link->tls_name = strdup(name != NULL ? name : "localhost");
-    link->dial = dial_start(loop, address->host, address->port, address->unix_path, link_dialled, link);
+    link->dial = dial_start(loop, address->host, address->port, address->unix_path, address->connect_timeout,
+                            link_dialled, link);
     if (link->dial == NULL || link->tls_name == NULL) {
         link_close(link);
         return NULL;
     }
-    link->deadline = loop_now(loop) + address->connect_timeout;
-    link_arm(link);
+    link_set_deadline(link, address->connect_timeout);
     return link;
 }
 
-struct link *link_accept(struct loop *loop, int fd, struct tls_context *tls, const struct link_ops *ops, void *arg)
+static void link_name_peer(struct link *link, int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    char host[128], port[16];
+
+    if (getpeername(fd, (struct sockaddr *)&address, &length) == 0 && address.ss_family != AF_UNIX &&
+        getnameinfo((const struct sockaddr *)&address, length, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(link->name, sizeof(link->name), address.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    else
+        snprintf(link->name, sizeof(link->name), "a local program");
+}
+
+struct link *link_accept(struct loop *loop, int fd, struct tls_context *tls, int64_t connect_timeout,
+                         const struct link_ops *ops, void *arg)
 {
     struct link *link = link_new(loop, tls, ops, arg);
 
-    if (link == NULL)
+    if (link == NULL) {
+        evutil_closesocket(fd);
         return NULL;
-    snprintf(link->name, sizeof(link->name), "descriptor %d", fd);
+    }
+    link_name_peer(link, fd);
     if (link_take(link, fd) != 0) {
         link_close(link);
         return NULL;
     }
-    /* With or without TLS, `open` comes from the loop: the first thing to be written or read is waited for. */
-    link->deadline = loop_now(loop) + 10000;
-    link_arm(link);
+    /* With or without TLS, `open` comes from the loop: the socket is writable in the next turn. */
     link_arm_write(link, true);
+    link_set_deadline(link, connect_timeout);
     return link;
 }
 
 void link_set_frame_max(struct link *link, uint32_t frame_max)
 {
     link->frame_max = frame_max;
-}
-
-void link_set_heartbeat(struct link *link, unsigned seconds)
-{
-    link->heartbeat = seconds;
-    link->last_read = link->last_write = loop_now(link->loop);
-    if (seconds == 0 && link->deadline == 0)
-        evtimer_del(link->timer);
-    else
-        link_arm(link);
 }
 
 const char *link_name(const struct link *link)

@@ -4,8 +4,10 @@
  * reads large into one contiguous buffer, cuts frames, watches and sends heartbeats, writes once per turn of the loop.
  * It knows no role and no method: a client's session and a broker's peer both sit on it.
  *
- * After `closed` was called nothing more is called. link_close() is legal anywhere, also from within a call-back, may
- * be called twice and frees at the end of the turn.
+ * A link ends in one of three ways. By itself: then `closed` is called once, and the link is gone with that call, unless
+ * the owner says link_close_after_flush() in it. By link_close(): legal anywhere, also from within a call-back and twice in
+ * a turn; the memory goes at the end of the turn. By link_close_after_flush(): legal wherever link_close() is. In none
+ * of them is anything called afterwards.
  */
 #ifndef NET_LINK_H
 #define NET_LINK_H
@@ -35,16 +37,17 @@ struct link_ops {
     void (*batch)(void *arg, bool full);
     /* The write buffer went down to the mark after link_is_full() was true. Optional. */
     void (*drained)(void *arg);
-    /* Over, never called by link_close(). `why` names what happened while doing what ("while connecting to
-     * 127.0.0.1:5672: Connection refused"); `error` is a protocol error if the peer's bytes were the reason, otherwise NULL:
+    /* Over, never called by link_close(). `why` names what happened while doing what ("while connecting:
+     * Connection refused"), without the link's name; `error` is a protocol error if the peer's bytes were the reason, otherwise NULL:
      * then the owner may still put a close method before it calls link_close_after_flush(). */
     void (*closed)(void *arg, const struct reply *error, const char *why);
 };
 
 /* Starts connecting; never NULL but without memory. Copies the address. All call-backs come from the loop. */
 struct link *link_connect(struct loop *loop, const struct link_address *address, const struct link_ops *ops, void *arg);
-/* For servers: takes over a connected descriptor. */
-struct link *link_accept(struct loop *loop, int fd, struct tls_context *tls, const struct link_ops *ops, void *arg);
+/* For servers: takes over a connected descriptor, also when it fails (NULL: no memory). TLS has `connect_timeout` ms. */
+struct link *link_accept(struct loop *loop, int fd, struct tls_context *tls, int64_t connect_timeout,
+                         const struct link_ops *ops, void *arg);
 
 /* Where frames to send are put (whole frames only); then link_send() marks the link dirty. The pointer is good until the
  * next call of any link function. */
@@ -59,13 +62,18 @@ void link_set_frame_max(struct link *link, uint32_t frame_max);
 /* Both ways, in seconds, 0: off. A timer of its own: sends one when nothing was written for half the interval, closes
  * when nothing was read for twice the interval (not while paused by us). */
 void link_set_heartbeat(struct link *link, unsigned seconds);
+void link_set_heartbeat_ms(struct link *link, int64_t ms); /* finer, for tests */
+/* The peer said that it does not read for a while (connection.blocked): neither silence nor a full socket is death. */
+void link_set_patient(struct link *link, bool patient);
 
-/* Stops and starts reading, counted: two pauses need two resumes. Frames already read are kept and handed over later. */
+/* Stops and starts reading, counted: two pauses need two resumes. Frames already read are kept; they are handed over
+ * in the deferred part of the turn in which reading is resumed. */
 void link_pause(struct link *link);
 void link_resume(struct link *link);
 
 void link_close(struct link *link);
-/* Writes what is pending, at most `ms`, reads and drops the rest, then closes; no call-back any more. */
+/* Writes what is pending, says that no more will come, reads and drops until the peer has closed too (closing with
+ * unread bytes would reset the connection and could take our last words with it); all that at most `ms`. */
 void link_close_after_flush(struct link *link, int64_t ms);
 
 const char *link_name(const struct link *link); /* "127.0.0.1:5672", for messages */

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Whose certificate it must be. A name is also told to the server (SNI), which addresses must not be (RFC 6066, 3). */
 static int stream_name(SSL *ssl, const char *name)
 {
     unsigned char address[16];
@@ -70,10 +71,12 @@ static ssize_t stream_tls_result(struct stream *stream, int result)
     case SSL_ERROR_ZERO_RETURN:
         return STREAM_EOF;
     case SSL_ERROR_SYSCALL:
+        stream->broken = true;
         if (errno == 0)
             return STREAM_EOF;
         return stream_failed(stream, strerror(errno));
     default:
+        stream->broken = true;
         break;
     }
     verified = SSL_get_verify_result(stream->ssl);
@@ -152,16 +155,29 @@ ssize_t stream_write(struct stream *stream, const void *from, size_t size)
 
 bool stream_buffered(const struct stream *stream)
 {
-    return stream->ssl != NULL && SSL_pending(stream->ssl) > 0;
+    return stream->ssl != NULL && SSL_has_pending(stream->ssl) == 1;
+}
+
+/* close_notify, if there is room for it; the peer's own is not waited for. */
+static void stream_notify(struct stream *stream)
+{
+    if (stream->ssl == NULL || stream->broken || !SSL_is_init_finished(stream->ssl) ||
+        (SSL_get_shutdown(stream->ssl) & SSL_SENT_SHUTDOWN) != 0)
+        return;
+    ERR_clear_error();
+    SSL_shutdown(stream->ssl);
+}
+
+void stream_finish(struct stream *stream)
+{
+    stream_notify(stream);
+    shutdown(stream->fd, SHUT_WR);
 }
 
 void stream_close(struct stream *stream)
 {
-    if (stream->ssl != NULL) {
-        if (SSL_is_init_finished(stream->ssl))
-            SSL_shutdown(stream->ssl); /* says close_notify, does not wait for the answer */
-        SSL_free(stream->ssl);
-    }
+    stream_notify(stream);
+    SSL_free(stream->ssl);
     if (stream->fd >= 0)
         close(stream->fd);
     *stream = (struct stream){.fd = -1};

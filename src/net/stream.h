@@ -11,6 +11,7 @@
 struct stream {
     int fd;
     SSL *ssl;         /* NULL: plain */
+    bool broken;      /* TLS failed: nothing more may be said through it */
     const char *why;  /* after STREAM_ERROR: what went wrong */
     bool wants_write; /* after STREAM_AGAIN of a read or of the handshake */
     char text[256];
@@ -25,8 +26,14 @@ int stream_open(struct stream *stream, int fd, struct tls_context *tls, const ch
 int stream_handshake(struct stream *stream) HARK_MUSTCHECK;
 ssize_t stream_read(struct stream *stream, void *to, size_t size) HARK_MUSTCHECK;
 ssize_t stream_write(struct stream *stream, const void *from, size_t size) HARK_MUSTCHECK;
-/* Bytes are waiting inside TLS that the descriptor does not show as readable. */
+static inline bool stream_is_tls(const struct stream *stream)
+{
+    return stream->ssl != NULL;
+}
+/* After a read that brought something: TLS has read more, so another read makes sense. */
 bool stream_buffered(const struct stream *stream);
+/* Nothing more will be written: says so to the peer (close_notify, end of file), once, without waiting. */
+void stream_finish(struct stream *stream);
 void stream_close(struct stream *stream);
 
 #endif
