@@ -120,8 +120,8 @@ check_kit := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/check_%,$(wildcard 
 fuzzers := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 replays := $(fuzzers:$(B)/tests/fuzz/fuzz_%=$(B)/tests/fuzz/replay_%)
 benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues)
-# Listeners that only the system tests need (one that crashes, one that hangs): build/.../harkd-test has them.
-test_listeners := $(sort $(wildcard tests/system/listeners/*.c))
+# Listeners that only the system tests need (one that crashes, one that hangs): build/.../harkd-trouble has them.
+trouble := $(sort $(wildcard tests/system/modules/*.c))
 
 # ---- build ----
 
@@ -159,14 +159,14 @@ $(B)/harkd: $(B)/src/main.o $(B)/libhark.a
 	$(run)$(call link,$^)
 
 # The archive's own table is not pulled in, since this one is there first.
-$(B)/harkd-test: $(B)/src/main.o $(B)/modules-test.o $(test_listeners:%.c=$(B)/%.o) $(B)/libhark.a
+$(B)/harkd-trouble: $(B)/src/main.o $(B)/modules-trouble.o $(trouble:%.c=$(B)/%.o) $(B)/libhark.a
 	$(call say,LINK)
 	$(run)$(call link,$^)
-$(B)/modules-test.c: FORCE
-	$(call keep,$(call modules_table,$(modules) $(notdir $(test_listeners:.c=))))
+$(B)/modules-trouble.c: FORCE
+	$(call keep,$(call modules_table,$(modules) $(notdir $(trouble:.c=))))
 
 # A listener sees the public headers only.
-listener_objects := $(listeners:%=$(B)/src/listeners/%.o) $(test_listeners:%.c=$(B)/%.o)
+listener_objects := $(listeners:%=$(B)/src/listeners/%.o) $(trouble:%.c=$(B)/%.o)
 $(listener_objects): $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
@@ -194,13 +194,13 @@ $(B)/modules.o: $(B)/modules.c $(B)/flags
 	$(call say,CC)
 	$(run)$(call compile,)
 
--include $(addsuffix .d,$(basename $(objects) $(B)/src/main.o $(B)/modules-test.o $(check_kit) \
-	$(checks:=.o) $(fuzzers:=.o) $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/*.c)) $(B)/tests/fuzz/replay.o $(test_listeners:%.c=$(B)/%.o)))
+-include $(addsuffix .d,$(basename $(objects) $(B)/src/main.o $(B)/modules-trouble.o $(check_kit) \
+	$(checks:=.o) $(fuzzers:=.o) $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/*.c)) $(B)/tests/fuzz/replay.o $(trouble:%.c=$(B)/%.o)))
 
 # ---- tests ----
 
 # Everything that the tests run, built in this variant.
-tests: all $(checks) $(if $(main),$(if $(test_listeners),$(B)/harkd-test))
+tests: all $(checks) $(if $(main),$(if $(trouble),$(B)/harkd-trouble))
 
 $(checks): %: %.o $(check_kit) $(B)/libhark.a
 	$(if $(filter yes,$(HAVE_CHECK)),,$(error the unit tests need libcheck: apt-get install -y check && ./configure))

@@ -10,7 +10,7 @@
  * sanitizer may not see it; a debug build does. */
 static const struct hark_event *api_live(const struct hark_event *event)
 {
-#ifdef HARK_DEBUG
+#ifdef HARK_CHECKED
     if (event->state > EVENT_LATER) {
         log_error("listener \"%.*s\" touched an event after it had settled it: this is a bug in its module \"%s\"",
                   (int)event->instance->name.length, (const char *)event->instance->name.data,
