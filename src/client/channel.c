@@ -89,6 +89,8 @@ bool channel_is_open(const struct channel *channel)
 
 void channel_send(struct channel *channel, uint32_t method_id, const void *decoded)
 {
+    if (channel->state == CHANNEL_CLOSED)
+        return;
     method_put(link_out(channel->session->link), channel->number, method_id, decoded);
     link_send(channel->session->link);
 }
@@ -233,18 +235,36 @@ static void channel_method(struct session *session, struct channel_slot *slot, u
     session_abort(session, &error);
 }
 
+/* The fast path. */
+static void channel_delivered(struct session *session, struct channel_slot *slot, struct span payload)
+{
+    struct method_deliver *deliver = &slot->deliver;
+    struct reply error;
+
+    if (slot->closing)
+        return;
+    if (HARK_UNLIKELY(slot->channel->state != CHANNEL_OPEN)) {
+        reply_set(&error, REPLY_COMMAND_INVALID, AMQP_BASIC_DELIVER_METHOD, "basic.deliver before channel.open-ok");
+        session_abort(session, &error);
+        return;
+    }
+    if (method_get_deliver(payload, deliver, &error) != 0 ||
+        content_begin(&slot->content, deliver->exchange, deliver->routing_key, &error) != 0) {
+        session_abort(session, &error);
+        return;
+    }
+    slot->is_return = false;
+    memcpy(slot->consumer_tag, deliver->consumer_tag.data, deliver->consumer_tag.length);
+    deliver->consumer_tag.data = slot->consumer_tag;
+}
+
 static void channel_method_frame(struct session *session, struct channel_slot *slot, const struct frame *frame)
 {
     struct reply error;
     amqp_method_t method;
 
     if (get_u32(frame->payload.data) == AMQP_BASIC_DELIVER_METHOD) {
-        if (slot->closing)
-            return;
-        if (method_get_deliver(frame->payload, &slot->deliver, &error) != 0 ||
-            content_begin(&slot->content, slot->deliver.exchange, slot->deliver.routing_key, &error) != 0)
-            session_abort(session, &error);
-        slot->is_return = false;
+        channel_delivered(session, slot, frame->payload);
         return;
     }
     if (method_decode(frame, METHOD_FROM_SERVER, &session->pool, &method, &error) != 0)

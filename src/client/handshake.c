@@ -54,6 +54,25 @@ void handshake_begin(struct session *session)
     session_set_timer(session, session->connect_timeout);
 }
 
+static struct span handshake_property(const amqp_table_t *table, const char *name)
+{
+    for (int i = 0; i < table->num_entries; i++) {
+        const amqp_table_entry_t *entry = &table->entries[i];
+
+        if (entry->value.kind == AMQP_FIELD_KIND_UTF8 && span_is(span_amqp(entry->key), name))
+            return span_amqp(entry->value.value.bytes);
+    }
+    return span_str("?");
+}
+
+static void handshake_note_server(struct session *session, const amqp_table_t *properties)
+{
+    struct span product = handshake_property(properties, "product"), version = handshake_property(properties, "version");
+
+    snprintf(session->server, sizeof(session->server), "%.*s %.*s", (int)product.length, (const char *)product.data,
+             (int)version.length, (const char *)version.data);
+}
+
 static void handshake_start(struct session *session, const void *decoded)
 {
     const amqp_connection_start_t *start = decoded;
@@ -91,6 +110,7 @@ static void handshake_start(struct session *session, const void *decoded)
                      (int)start->mechanisms.len, (const char *)start->mechanisms.bytes);
         return;
     }
+    handshake_note_server(session, &start->server_properties);
     if (!session->external) {
         buf_put_u8(&response, 0);
         buf_put(&response, session->user, user);
@@ -147,10 +167,9 @@ static void handshake_open_ok(struct session *session, const void *decoded)
     (void)decoded;
     evtimer_del(session->timer);
     session_set_state(session, SESSION_OPEN);
-    session->attempts = 0;
     session->opened++;
-    session->complaint = (struct complaint){0};
-    log_info("%s: connected to %s", session->label, session->peer);
+    session->opened_at = loop_now(session->loop);
+    log_info("%s: connected to %s (%s)", session->label, session->peer, session->server);
     session->ops->opened(session->arg);
 }
 
@@ -179,13 +198,16 @@ void handshake_method(struct session *session, const amqp_method_t *method)
     session_abort(session, &error);
 }
 
-const char *handshake_advice(enum session_state state, const struct reply *error)
+const char *handshake_advice(enum session_state state, uint16_t code)
 {
-    if (error != NULL && error->code == REPLY_ACCESS_REFUSED && state < SESSION_OPEN)
-        return "check the user in `url` and the password, and that this user may log in from here";
-    if (error != NULL && error->code == REPLY_NOT_ALLOWED && state < SESSION_OPEN)
-        return "check the virtual host in `url` and that the user has permissions on it";
-    if (error == NULL && state == SESSION_TUNE)
-        return "after the login, which some brokers refuse by hanging up: check user and password";
+    if (state < SESSION_OPEN && code == REPLY_ACCESS_REFUSED)
+        return ": check the user in `url`, the password, and whether this user may log in from here";
+    if (state < SESSION_OPEN && code == REPLY_NOT_ALLOWED)
+        return ": check the virtual host in `url`, and that the user has permissions on it";
+    if (code == REPLY_SUCCESS && state == SESSION_START)
+        return ", before it had said anything of AMQP 0-9-1: check host and port in `url`, and whether it is amqp:// or "
+               "amqps://";
+    if (code == REPLY_SUCCESS && state == SESSION_TUNE)
+        return ", after the login, which some brokers refuse by hanging up: check user and password";
     return "";
 }

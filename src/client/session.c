@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define SESSION_FAREWELL 1000 /* ms for our last words and the server's */
+#define SESSION_LASTING 5000  /* ms: what breaks sooner does not start the back-off anew */
+
 static const char *const session_state_names[] = {
 #define X(name) [SESSION_##name] = #name,
     SESSION_STATES(X)
@@ -47,26 +50,37 @@ static void session_again(struct session *session)
     session_set_timer(session, pause);
 }
 
+/* Each reason once per host, again after a while, and always when a connection that had lasted is lost. */
+static void session_complain(struct session *session, bool was_open, const char *why)
+{
+    struct complaint *complaint = &session->complaints[session->host];
+    int64_t now = loop_now(session->loop);
+
+    if (was_open && now - session->opened_at >= SESSION_LASTING) {
+        session->attempts = 0;
+        memset(session->complaints, 0, session->host_count * sizeof(*session->complaints));
+    }
+    if (complaint_is_news(complaint, why, now))
+        log_warning("%s: %s %s: %s; trying again", session->label, was_open ? "lost" : "no connection to",
+                    session->peer, why);
+    else
+        log_debug("%s: still no connection to %s: %s", session->label, session->peer, why);
+}
+
 void session_lose(struct session *session, const struct reply *error, const char *format, ...)
 {
     static const struct reply none = {0};
-    enum session_state state = session->state;
-    const char *advice = handshake_advice(state, error);
     char why[512];
     va_list args;
 
-    if (state == SESSION_CLOSING || state == SESSION_CLOSED) {
+    if (session->state == SESSION_CLOSING || session->state == SESSION_CLOSED) {
         session_finish_close(session);
         return;
     }
     va_start(args, format);
     vsnprintf(why, sizeof(why), format, args);
     va_end(args);
-    if (complaint_is_news(&session->complaint, why, loop_now(session->loop)) || state == SESSION_OPEN)
-        log_warning("%s: %s %s: %s%s%s; trying again", session->label, state == SESSION_OPEN ? "lost" : "no connection to",
-                    session->peer, why, advice[0] != '\0' ? ": " : "", advice);
-    else
-        log_debug("%s: still no connection to %s: %s", session->label, session->peer, why);
+    session_complain(session, session->state == SESSION_OPEN, why);
     if (session->link != NULL)
         link_close(session->link);
     session->link = NULL;
@@ -74,7 +88,7 @@ void session_lose(struct session *session, const struct reply *error, const char
     evtimer_del(session->timer);
     session_again(session);
     channels_lost(session, error != NULL ? error : &none);
-    if (session->ops->lost != NULL)
+    if (session->state != SESSION_CLOSED && session->ops->lost != NULL)
         session->ops->lost(session->arg, why);
 }
 
@@ -88,12 +102,14 @@ void session_abort(struct session *session, const struct reply *error)
 
     if (link == NULL)
         return;
-    if (session->state > SESSION_CONNECTING) {
+    /* Before connection.start there is nobody who would understand it. */
+    if (session->state > SESSION_START) {
         session_send(session, AMQP_CONNECTION_CLOSE_METHOD, &method);
-        link_close_after_flush(link, 1000);
+        link_close_after_flush(link, SESSION_FAREWELL);
         session->link = NULL;
     }
-    session_lose(session, NULL, "the server broke the protocol: %s", error->text);
+    session_lose(session, NULL, "the server broke the protocol: %s%s", error->text,
+                 handshake_advice(session->state, REPLY_SUCCESS));
 }
 
 void session_finish_close(struct session *session)
@@ -102,7 +118,7 @@ void session_finish_close(struct session *session)
     void (*done)(void *) = session->close_done;
 
     if (session->link != NULL)
-        link_close_after_flush(session->link, 1000);
+        link_close_after_flush(session->link, SESSION_FAREWELL);
     session->link = NULL;
     evtimer_del(session->timer);
     session_set_state(session, SESSION_CLOSED);
@@ -126,7 +142,7 @@ static void session_link_closed(void *arg, const struct reply *error, const char
     if (error != NULL && session->state != SESSION_CLOSING)
         session_abort(session, error);
     else
-        session_lose(session, NULL, "%s", why);
+        session_lose(session, NULL, "%s%s", why, handshake_advice(session->state, REPLY_SUCCESS));
 }
 
 static void session_open_method(struct session *session, const amqp_method_t *method)
@@ -140,12 +156,14 @@ static void session_open_method(struct session *session, const amqp_method_t *me
 
         snprintf(reason, sizeof(reason), "%.*s", (int)blocked->reason.len, (const char *)blocked->reason.bytes);
         session->blocked = true;
+        link_set_patient(session->link, true);
         if (session->ops->blocked != NULL)
             session->ops->blocked(session->arg, true, reason);
         return;
     }
     case AMQP_CONNECTION_UNBLOCKED_METHOD:
         session->blocked = false;
+        link_set_patient(session->link, false);
         if (session->ops->blocked != NULL)
             session->ops->blocked(session->arg, false, "");
         return;
@@ -172,9 +190,10 @@ static void session_closed_by_server(struct session *session, const amqp_connect
 
     snprintf(error.text, sizeof(error.text), "%.*s", (int)close->reply_text.len, (const char *)close->reply_text.bytes);
     session_send(session, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
-    link_close_after_flush(session->link, 1000);
+    link_close_after_flush(session->link, SESSION_FAREWELL);
     session->link = NULL;
-    session_lose(session, &error, "closed by the server: %u %s", error.code, error.text);
+    session_lose(session, &error, "closed by the server: %u %s%s", error.code, error.text,
+                 handshake_advice(session->state, error.code));
 }
 
 static void session_frame(void *arg, const struct frame *frame)
@@ -237,6 +256,27 @@ static const struct link_ops session_link_ops = {
 
 /* ---- connecting ---- */
 
+/* As a URL: "amqp://rabbit1:5672/%2f". */
+static void session_name_peer(struct session *session, const struct session_host *host)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    char *to = session->peer, *end = session->peer + sizeof(session->peer);
+
+    if (host->unix_path != NULL)
+        snprintf(to, (size_t)(end - to), "amqp+unix://%.200s/", host->unix_path);
+    else
+        snprintf(to, (size_t)(end - to), strchr(host->host, ':') != NULL ? "%s://[%.255s]:%u/" : "%s://%.255s:%u/",
+                 session->tls != NULL ? "amqps" : "amqp", host->host, host->port);
+    to += strlen(to);
+    for (const char *from = session->vhost; *from != '\0' && end - to > 4; from++) {
+        if (strchr(plain, *from) != NULL)
+            *to++ = *from;
+        else
+            to += snprintf(to, 4, "%%%02x", (unsigned char)*from);
+    }
+    *to = '\0';
+}
+
 static void session_connect(struct session *session)
 {
     const struct session_host *host = &session->hosts[session->host];
@@ -247,13 +287,7 @@ static void session_connect(struct session *session)
                                    .tls_server_name = session->tls_server_name,
                                    .connect_timeout = session->connect_timeout};
 
-    if (host->unix_path != NULL)
-        snprintf(session->peer, sizeof(session->peer), "amqp+unix://%s vhost %s", host->unix_path, session->vhost);
-    else
-        snprintf(session->peer, sizeof(session->peer),
-                 strchr(host->host, ':') != NULL ? "%s://[%s]:%u%s%s" : "%s://%s:%u%s%s",
-                 session->tls != NULL ? "amqps" : "amqp", host->host, host->port, session->vhost[0] == '/' ? "" : "/",
-                 session->vhost);
+    session_name_peer(session, host);
     session_set_state(session, SESSION_CONNECTING);
     session->link = link_connect(session->loop, &address, &session_link_ops, session);
     if (session->link == NULL)
@@ -303,6 +337,7 @@ static void session_release(struct loop_task *task)
         free(session->slots[i]);
     free(session->slots);
     free(session->hosts);
+    free(session->complaints);
     free(session->label);
     free(session->vhost);
     free(session->user);
@@ -330,7 +365,8 @@ void session_free(struct session *session)
 static int session_copy_hosts(struct session *session, const struct session_options *options)
 {
     session->hosts = calloc(options->host_count, sizeof(*session->hosts));
-    if (session->hosts == NULL)
+    session->complaints = calloc(options->host_count, sizeof(*session->complaints));
+    if (session->hosts == NULL || session->complaints == NULL)
         return -1;
     session->host_count = options->host_count;
     for (size_t i = 0; i < options->host_count; i++) {
@@ -391,6 +427,7 @@ void session_start(struct session *session)
 
 void session_close(struct session *session, int64_t ms, void (*done)(void *arg), void *arg)
 {
+    static const struct reply none = {0};
     amqp_connection_close_t close = {.reply_code = REPLY_SUCCESS, .reply_text = amqp_span(span_str("Goodbye"))};
 
     session->close_done = done;
@@ -402,6 +439,7 @@ void session_close(struct session *session, int64_t ms, void (*done)(void *arg),
     session_send(session, AMQP_CONNECTION_CLOSE_METHOD, &close);
     session_set_state(session, SESSION_CLOSING);
     session_set_timer(session, ms);
+    channels_lost(session, &none);
 }
 
 bool session_is_open(const struct session *session)

@@ -47,9 +47,11 @@ struct session_ops {
 struct session *session_new(struct loop *loop, const struct session_options *options, const struct session_ops *ops,
                             void *arg);
 void session_start(struct session *session);
-/* Closes properly (connection.close, close-ok, at most `ms`), then calls done. Channels are told. No reconnecting. */
+/* Closes properly (connection.close, close-ok, at most `ms`), then calls done; when it is not open, at once, before it
+ * returns. Channels are told before it returns. No reconnecting, and no ops any more. */
 void session_close(struct session *session, int64_t ms, void (*done)(void *arg), void *arg);
-void session_free(struct session *session); /* at once, without a farewell, at the end of the turn */
+/* At once, without a farewell; channels are told, then nothing is called any more. The memory goes at the end of the turn. */
+void session_free(struct session *session);
 
 bool session_is_open(const struct session *session);
 bool session_is_blocked(const struct session *session);

@@ -33,6 +33,7 @@ struct channel_slot {
     struct content content;
     bool is_return; /* what the content belongs to */
     struct method_deliver deliver;
+    uint8_t consumer_tag[255]; /* the deliver frame is gone when its content is whole */
     uint16_t return_code;
     uint8_t return_text_length;
     uint8_t return_text[255];
@@ -60,8 +61,10 @@ struct session {
     amqp_pool_t pool;
     unsigned attempts, opened;
     bool blocked;
-    struct complaint complaint;
-    char peer[400];
+    int64_t opened_at;            /* loop_now() */
+    struct complaint *complaints; /* one for each host */
+    char peer[1100];              /* a host and an encoded virtual host, 255 bytes each */
+    char server[100];             /* product and version as it calls itself */
     void (*close_done)(void *arg);
     void *close_arg;
 
@@ -83,8 +86,9 @@ void session_finish_close(struct session *session);
 void handshake_begin(struct session *session);
 /* A method on channel 0 before the connection is open. */
 void handshake_method(struct session *session, const amqp_method_t *method);
-/* What may be behind a connection that was lost in this state; "" if nothing is known. */
-const char *handshake_advice(enum session_state state, const struct reply *error);
+/* What may be behind a connection that was lost in this state, as the rest of a sentence; "" if nothing is known. code: of the
+ * server's connection.close, otherwise REPLY_SUCCESS. */
+const char *handshake_advice(enum session_state state, uint16_t code);
 
 /* ---- channel.c ---- */
 void channels_frame(struct session *session, const struct frame *frame);
