@@ -26,7 +26,7 @@ struct dispatch_queue;
 struct dispatch_ticket {
     void *consumer;
     uint64_t tag;
-    uint32_t epoch;
+    uint32_t epoch, slot;
 };
 
 /* Just before and after each call into a module. */
