@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Who does job J: harkd, and the tightest loop on rabbitmq-c's own API."""
+import os
+
+from . import programs
+from .processes import Process
+
+KEYS = ["order.created", "order.paid", "order.shipped", "user.signed-up", "user.left"]     # bench_keys in raw.h
+
+
+class Job:
+    """One way to run job J: mode "a" (transient, no confirms) or "b" (persistent, acknowledged when confirmed)."""
+
+    def __init__(self, mode, prefetch, messages):
+        self.mode, self.prefetch, self.messages = mode, prefetch, messages
+
+    @property
+    def confirmed(self):
+        return self.mode == "b"
+
+    def __str__(self):
+        return "(%s) prefetch %d" % (self.mode, self.prefetch)
+
+
+def harkd_ini(port, job):
+    """One `forward` listener per routing key; the topology is the one that `queues setup` declares."""
+    lines = ["[hark]", "url = amqp://guest:guest@127.0.0.1:%d/%%2f" % port, "log = text"]
+    if not job.confirmed:
+        lines += ["confirm = no", "persistent = no"]
+    lines += ["", "[exchange bench.in]", "[exchange bench.out]", "", "[queue bench.jobs]"]
+    lines += ["bind = bench.in %s" % key for key in KEYS]
+    lines += ["prefetch = %d" % job.prefetch, "", "[queue bench.results]", "bind = bench.out #"]
+    for key in KEYS:
+        lines += ["", "[listener forward-%s]" % key.replace(".", "-"), "module = forward", "queue = bench.jobs",
+                  "on = %s" % key, "emit = bench.out"]
+    return "\n".join(lines) + "\n"
+
+
+class Contender:
+    def finish(self, process):
+        """It has done the job: ends by itself, or wants to be told."""
+        if self.ends:
+            process.wait(30)
+        process.stop()
+
+
+class Harkd(Contender):
+    name = "harkd"
+    program = os.environ.get("HARKD", os.path.join(programs.BUILD, "harkd"))
+    ends = False        # by itself, when it has done the job
+
+    def available(self):
+        return os.access(self.program, os.X_OK)
+
+    def start(self, folder, port, job, endless=False):
+        ini = os.path.join(folder, "hark.ini")
+        with open(ini, "w") as file:
+            file.write(harkd_ini(port, job))
+        return Process(self.name, [self.program, "-c", ini], os.path.join(folder, "harkd.log"))
+
+
+class Loop(Contender):
+    name = "rabbitmq-c loop"
+    ends = True
+
+    def available(self):
+        return programs.built("rabbitmq_loop")
+
+    def start(self, folder, port, job, endless=False):
+        argv = [programs.path("rabbitmq_loop"), "-P", str(port), "-f", str(job.prefetch),
+                "-n", "0" if endless else str(job.messages)] + (["-c"] if job.confirmed else [])
+        return Process(self.name, argv, os.path.join(folder, "loop.log"))
+
+
+def available():
+    return [contender for contender in (Loop(), Harkd()) if contender.available()]
