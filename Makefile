@@ -44,6 +44,7 @@ configure: configure.ac
 	@command -v autoconf >/dev/null || { echo 'autoconf is missing: apt-get install -y autoconf' >&2; exit 1; }
 	autoconf
 
+configured: src/config.mk
 # A second run repeats the options of the first one.
 src/config.mk: src/config.mk.in configure
 	@if test -f config.status; then ./config.status --recheck && ./config.status; \
@@ -227,6 +228,7 @@ headers: | $(B)/flags
 
 # These choose their variant themselves; what they build is in the asan and fuzz folders.
 replay-programs: $(replays)
+fuzz-objects: $(fuzzers:=.o)
 fuzz-replay:
 	@$(MAKE) --no-print-directory VARIANT=asan replay-programs
 	@tests/tools/run-replay
@@ -240,7 +242,7 @@ system:
 bench-programs: $(benches)
 bench: all bench-programs
 	@tests/bench/run
-.PHONY: replay-programs fuzz-programs bench-programs
+.PHONY: replay-programs fuzz-objects fuzz-programs bench-programs configured
 
 .PHONY: setup check demo
 setup:
@@ -248,7 +250,7 @@ setup:
 # Nothing may be there yet: first the packages, then a make that configures.
 check:
 	@tests/tools/setup build check
-	@+MAKEFLAGS= MAKELEVEL= tests/tools/check $(STEPS)
+	@tests/tools/check $(STEPS)
 demo:
 	@tests/tools/setup build demo
 	@$(MAKE) --no-print-directory all
