@@ -21,7 +21,8 @@ static int stream_name(SSL *ssl, const char *name)
 
     if (inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1 ? 0 : -1;
-    if (SSL_set_tlsext_host_name(ssl, name) != 1)
+    /* OpenSSL's macro casts the const away, which clang says; SSL_ctrl does not write to it. */
+    if (SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)name) != 1)
         return -1;
     return SSL_set1_host(ssl, name) == 1 ? 0 : -1;
 }
