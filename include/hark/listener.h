@@ -98,6 +98,7 @@ const void *hark_settings(const struct hark_instance *instance); /* the module's
 void hark_set_data(struct hark_instance *instance, void *data);  /* anything of the module's own */
 void *hark_data(const struct hark_instance *instance);
 struct event_base *hark_loop(const struct hark_instance *instance);
+bool hark_emits(const struct hark_instance *instance); /* its section has an `emit` */
 
 enum hark_level { HARK_ERROR, HARK_WARNING, HARK_NOTICE, HARK_INFO, HARK_DEBUG };
 

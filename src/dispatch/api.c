@@ -52,6 +52,11 @@ struct event_base *hark_loop(const struct hark_instance *instance)
     return instance->dispatcher->options.base;
 }
 
+bool hark_emits(const struct hark_instance *instance)
+{
+    return instance->listener.emit_exchange != NULL;
+}
+
 void hark_log(const struct hark_instance *instance, enum hark_level level, const char *format, ...)
 {
     struct log_field fields[] = {{"listener", instance->name}, {0}};

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hark_run: a program, without a shell.
+ *
+ * posix_spawn() shares the memory until exec, so nothing is copied; it suspends the thread that calls it until the
+ * program is loaded, so that is a thread of its own and the loop goes on. The end is heard through a pidfd: no SIGCHLD, no
+ * process-wide state.
+ *
+ * The program is done when it has exited and its output is read to the end. A grandchild that keeps the pipes open does
+ * not hold that up: shortly after the exit, what is left of the group is killed.
+ */
+#include "dispatch/parts.h"
+#include "dispatch/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RUN_LINE_MAX 4096
+#define RUN_READ 65536
+#define RUN_LINGER_MS 1000 /* from the exit to the killing of what keeps the pipes open */
+
+extern char **environ;
+
+struct hark_process {
+    struct helper helper;
+    struct thread_job *job; /* being spawned */
+    struct hark_run run;
+    hark_run_done done;
+    void *arg;
+    char **argv, **env;
+    char *directory;
+    int child_fds[3]; /* the program's ends */
+    int fds[3];       /* ours: stdin, stdout, stderr; -1: closed */
+    struct event *events[3], *exited;
+    int pidfd;
+    pid_t pid;
+    struct timer linger;
+    struct buf output, line;
+    size_t written;
+    int spawn_error, exit_status, signal;
+    bool over, overflow;
+};
+
+/* ---- memory ---- */
+
+static void strings_free(char **strings)
+{
+    for (char **at = strings; at != NULL && *at != NULL; at++)
+        free(*at);
+    free(strings);
+}
+
+static char **strings_copy(const char *const *from)
+{
+    size_t count = 0;
+    char **copy;
+
+    while (from[count] != NULL)
+        count++;
+    copy = calloc(count + 1, sizeof(*copy));
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(from[i]);
+        if (copy[i] == NULL) {
+            strings_free(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+static void process_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void process_free(void *data)
+{
+    struct hark_process *process = data;
+
+    for (int i = 0; i < 3; i++) {
+        if (process->events[i] != NULL)
+            event_free(process->events[i]);
+        process_close(&process->fds[i]);
+        process_close(&process->child_fds[i]);
+    }
+    if (process->exited != NULL)
+        event_free(process->exited);
+    process_close(&process->pidfd);
+    strings_free(process->argv);
+    strings_free(process->env);
+    free(process->directory);
+    buf_free(&process->output);
+    buf_free(&process->line);
+    free(process);
+}
+
+/* ---- in the thread ---- */
+
+static int process_actions(struct hark_process *process, posix_spawn_file_actions_t *actions)
+{
+    int error = posix_spawn_file_actions_init(actions);
+
+    if (error != 0)
+        return error;
+    for (int i = 0; i < 3 && error == 0; i++)
+        error = posix_spawn_file_actions_adddup2(actions, process->child_fds[i], i);
+    if (error == 0 && process->directory != NULL)
+        error = posix_spawn_file_actions_addchdir_np(actions, process->directory);
+    if (error == 0)
+        error = posix_spawn_file_actions_addclosefrom_np(actions, 3);
+    return error;
+}
+
+static void process_spawn(void *data)
+{
+    struct hark_process *process = data;
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    int error = process_actions(process, &actions);
+
+    posix_spawnattr_init(&attributes);
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    if (error == 0)
+        error = posix_spawnp(&process->pid, process->argv[0], &actions, &attributes, process->argv,
+                             process->env != NULL ? process->env : environ);
+    if (error != 0)
+        process->pid = 0;
+    process->spawn_error = error;
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+}
+
+static void process_kill_group(const struct hark_process *process)
+{
+    if (process->pid > 0)
+        kill(-process->pid, SIGKILL);
+}
+
+static void process_reap(const struct hark_process *process)
+{
+    while (process->pid > 0 && waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* Nobody wants it any more, and it was started only now. */
+static void process_orphan(void *data)
+{
+    process_kill_group(data);
+    process_reap(data);
+    process_free(data);
+}
+
+/* ---- in the loop ---- */
+
+static void process_tell_group(struct hark_process *process, bool alive)
+{
+    struct dispatch_ports *ports = &process->helper.instance->dispatcher->ports;
+
+    if (ports->group != NULL)
+        ports->group(ports->arg, process->pid, alive);
+}
+
+static void process_finish(struct hark_process *process)
+{
+    struct hark_instance *instance = process->helper.instance;
+    struct hark_run_result result = {.error = process->spawn_error,
+                                     .exit_status = process->exit_status,
+                                     .signal = process->signal,
+                                     .overflow = process->overflow,
+                                     .output = hark_span(buf_span(&process->output))};
+
+    timers_cancel(&instance->dispatcher->timers, &process->linger);
+    instance_remove_helper(&process->helper);
+    instance_enter(instance, NULL);
+    process->done(process->arg, &result);
+    instance_leave(instance);
+    process_free(process);
+}
+
+static void process_check(struct hark_process *process)
+{
+    if (process->over && process->fds[1] < 0 && process->fds[2] < 0)
+        process_finish(process);
+}
+
+static void process_shut(struct hark_process *process, int which)
+{
+    if (process->events[which] != NULL)
+        event_free(process->events[which]);
+    process->events[which] = NULL;
+    process_close(&process->fds[which]);
+}
+
+static void process_line(struct hark_process *process, struct span line)
+{
+    struct hark_instance *instance = process->helper.instance;
+
+    if (process->run.on_error_line == NULL)
+        return;
+    instance_enter(instance, NULL);
+    process->run.on_error_line(process->arg, hark_span(line));
+    instance_leave(instance);
+}
+
+/* What came on standard error, cut into lines. */
+static void process_lines(struct hark_process *process, bool end)
+{
+    struct buf *buf = &process->line;
+
+    for (;;) {
+        struct span rest = buf_span(buf);
+        const uint8_t *newline = rest.length > 0 ? memchr(rest.data, '\n', rest.length) : NULL;
+        size_t length = newline != NULL ? (size_t)(newline - rest.data) : rest.length;
+
+        if (newline == NULL && length < RUN_LINE_MAX && !(end && length > 0))
+            break;
+        if (length > RUN_LINE_MAX) {
+            length = RUN_LINE_MAX;
+            newline = NULL;
+        }
+        process_line(process, span_of(rest.data, length));
+        buf->start += length + (newline != NULL);
+    }
+    if (buf_length(buf) == 0) {
+        buf_clear(buf);
+    } else if (buf->start > RUN_LINE_MAX) {
+        memmove(buf->data, buf->data + buf->start, buf_length(buf));
+        buf->end -= buf->start;
+        buf->start = 0;
+    }
+}
+
+static void process_output(struct hark_process *process, int which)
+{
+    struct buf *to = which == 1 ? &process->output : &process->line;
+    uint8_t *room = buf_reserve(to, RUN_READ);
+    ssize_t got;
+
+    if (room == NULL) {
+        to->failed = false;
+        process->overflow = true;
+        process_kill_group(process);
+        process_shut(process, which);
+        process_check(process);
+        return;
+    }
+    got = read(process->fds[which], room, RUN_READ);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got > 0) {
+        to->end += (size_t)got;
+        if (which == 2) {
+            process_lines(process, false);
+        } else if (buf_length(to) > process->run.output_max) {
+            to->end = to->start + process->run.output_max;
+            process->overflow = true;
+            process_kill_group(process);
+            process_shut(process, 1);
+        }
+        return;
+    }
+    if (which == 2)
+        process_lines(process, true);
+    process_shut(process, which);
+    process_check(process);
+}
+
+static void process_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct hark_process *process = arg;
+
+    (void)what;
+    process_output(process, fd == process->fds[1] ? 1 : 2);
+}
+
+static void process_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct hark_process *process = arg;
+    struct hark_str input = process->run.input;
+    ssize_t put = 0;
+
+    (void)what;
+    while (process->written < input.length) {
+        put = write(fd, input.data + process->written, input.length - process->written);
+        if (put < 0)
+            break;
+        process->written += (size_t)put;
+    }
+    if (put < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    process_shut(process, 0); /* all of it, or it does not want more */
+}
+
+static void process_linger(struct timer *timer)
+{
+    struct hark_process *process = HARK_CONTAINER(timer, struct hark_process, linger);
+
+    process_kill_group(process);
+    for (int i = 0; i < 3; i++)
+        process_shut(process, i);
+    process_check(process);
+}
+
+static void process_exited(evutil_socket_t fd, short what, void *arg)
+{
+    struct hark_process *process = arg;
+    struct timers *timers = &process->helper.instance->dispatcher->timers;
+    siginfo_t info = {.si_pid = 0};
+
+    (void)fd;
+    (void)what;
+    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return;
+    process->over = true;
+    if (info.si_code == CLD_EXITED)
+        process->exit_status = info.si_status;
+    else
+        process->signal = info.si_status;
+    event_free(process->exited);
+    process->exited = NULL;
+    process_shut(process, 0);
+    process_tell_group(process, false);
+    if (process->fds[1] < 0 && process->fds[2] < 0)
+        process_finish(process);
+    else if (timers_set(timers, &process->linger, RUN_LINGER_MS) != 0)
+        process_linger(&process->linger);
+}
+
+static int process_watch(struct hark_process *process)
+{
+    struct event_base *base = process->helper.instance->dispatcher->options.base;
+
+    process->pidfd = pidfd_open(process->pid, 0);
+    if (process->pidfd < 0)
+        return -1;
+    fcntl(process->pidfd, F_SETFD, FD_CLOEXEC);
+    process->exited = event_new(base, process->pidfd, EV_READ | EV_PERSIST, process_exited, process);
+    process->events[0] = event_new(base, process->fds[0], EV_WRITE | EV_PERSIST, process_writable, process);
+    process->events[1] = event_new(base, process->fds[1], EV_READ | EV_PERSIST, process_readable, process);
+    process->events[2] = event_new(base, process->fds[2], EV_READ | EV_PERSIST, process_readable, process);
+    if (process->exited == NULL || event_add(process->exited, NULL) != 0)
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (process->events[i] == NULL || event_add(process->events[i], NULL) != 0)
+            return -1;
+    return 0;
+}
+
+static void process_spawned(void *data)
+{
+    struct hark_process *process = data;
+
+    process->job = NULL;
+    for (int i = 0; i < 3; i++)
+        process_close(&process->child_fds[i]);
+    if (process->spawn_error == 0 && process_watch(process) != 0) {
+        process->spawn_error = errno != 0 ? errno : ENOMEM;
+        process_kill_group(process);
+        process_reap(process);
+        process->pid = 0;
+    }
+    if (process->spawn_error != 0)
+        process_finish(process);
+    else
+        process_tell_group(process, true);
+}
+
+static void process_stop(struct helper *helper)
+{
+    struct hark_process *process = HARK_CONTAINER(helper, struct hark_process, helper);
+
+    timers_cancel(&helper->instance->dispatcher->timers, &process->linger);
+    if (process->job != NULL) {
+        thread_abandon(process->job); /* and killed as soon as it is there */
+        return;
+    }
+    process_kill_group(process);
+    if (!process->over) {
+        process_reap(process); /* SIGKILL: it does not take long */
+        process_tell_group(process, false);
+    }
+    process_free(process);
+}
+
+static int process_pipes(struct hark_process *process)
+{
+    for (int i = 0; i < 3; i++) {
+        int ends[2], ours = i == 0 ? 1 : 0;
+
+        if (pipe2(ends, O_CLOEXEC) != 0)
+            return -1;
+        process->fds[i] = ends[ours];
+        process->child_fds[i] = ends[1 - ours];
+        if (process->child_fds[i] < 3) { /* dup2 onto itself would leave it close-on-exec */
+            int moved = fcntl(process->child_fds[i], F_DUPFD_CLOEXEC, 3);
+
+            if (moved < 0)
+                return -1;
+            close(process->child_fds[i]);
+            process->child_fds[i] = moved;
+        }
+        if (fcntl(process->fds[i], F_SETFL, O_NONBLOCK) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+struct hark_process *hark_run(struct hark_instance *instance, const struct hark_run *run, hark_run_done done, void *arg)
+{
+    struct hark_process *process = calloc(1, sizeof(*process));
+
+    if (process == NULL)
+        return NULL;
+    process->run = *run;
+    process->done = done;
+    process->arg = arg;
+    process->exit_status = -1;
+    process->pidfd = -1;
+    process->linger.fire = process_linger;
+    for (int i = 0; i < 3; i++)
+        process->fds[i] = process->child_fds[i] = -1;
+    process->argv = strings_copy(run->argv);
+    process->env = run->env != NULL ? strings_copy(run->env) : NULL;
+    process->directory = run->directory != NULL ? strdup(run->directory) : NULL;
+    if (process->argv == NULL || (run->env != NULL && process->env == NULL) ||
+        (run->directory != NULL && process->directory == NULL) || process_pipes(process) != 0)
+        goto fail;
+    process->job = thread_start(instance->dispatcher->options.base, process_spawn, process_spawned, process_orphan, process);
+    if (process->job == NULL)
+        goto fail;
+    instance_add_helper(instance, &process->helper, process_stop);
+    return process;
+
+fail:
+    process_free(process);
+    return NULL;
+}
+
+void hark_run_kill(struct hark_process *process)
+{
+    if (process == NULL)
+        return;
+    instance_remove_helper(&process->helper);
+    process_stop(&process->helper);
+}
