@@ -205,8 +205,7 @@ const char *handshake_advice(enum session_state state, uint16_t code)
     if (state < SESSION_OPEN && code == REPLY_NOT_ALLOWED)
         return ": check the virtual host in `url`, and that the user has permissions on it";
     if (code == REPLY_SUCCESS && state == SESSION_START)
-        return ", before it had said anything of AMQP 0-9-1: check host and port in `url`, and whether it is amqp:// or "
-               "amqps://";
+        return ": check host and port in `url`, and whether it is amqp:// or amqps://";
     if (code == REPLY_SUCCESS && state == SESSION_TUNE)
         return ", after the login, which some brokers refuse by hanging up: check user and password";
     return "";
