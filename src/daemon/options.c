@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/options.h"
+
+#include "base/title.h"
+#include "daemon/check.h"
+#include "daemon/config.h"
+#include "daemon/explain.h"
+#include "daemon/supervisor.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#ifndef HARK_CONFIGURATION
+#define HARK_CONFIGURATION "/etc/hark/hark.ini"
+#endif
+
+enum { OPTION_CHECK = 256, OPTION_EXPLAIN, OPTION_EXCHANGE, OPTION_DEFAULTS, OPTION_VERSION, OPTION_LOG, OPTION_LOG_LEVEL };
+
+static const char usage[] =
+    "harkd " HARK_VERSION ", an event dispatcher that speaks AMQP 0-9-1\n"
+    "\n"
+    "  harkd [-c FILE]            run in the foreground until SIGTERM; SIGHUP reloads\n"
+    "  harkd --check              read the file, say what is wrong with it, and do nothing else\n"
+    "  harkd --explain KEY        which listeners would run for a routing key, and why\n"
+    "      [--exchange NAME]      published to this exchange only\n"
+    "  harkd --defaults           every key with its default and what it is for\n"
+    "  harkd --version            the version\n"
+    "  harkd --help               this\n"
+    "\n"
+    "  -c, --config FILE          the configuration (" HARK_CONFIGURATION ")\n"
+    "      --log FORM             auto, text, logfmt, json, journald: instead of the file's `log`\n"
+    "      --log-level LEVEL      error, warning, notice, info, debug: instead of the file's\n"
+    "\n"
+    "harkd does not put itself into the background and writes no pid file: systemd (or another supervisor)\n"
+    "does that better. Exit status: 0 stopped as told, 1 the configuration has mistakes, 64 wrong arguments.\n";
+
+struct options {
+    const char *path, *explain, *exchange;
+    bool check;
+    int log, log_level;
+};
+
+static int options_word(const char *given, const char *const *words)
+{
+    for (int i = 0; words[i] != NULL; i++)
+        if (strcmp(given, words[i]) == 0)
+            return i;
+    fprintf(stderr, "harkd: \"%s\": expected", given);
+    for (int i = 0; words[i] != NULL; i++)
+        fprintf(stderr, "%s %s", i > 0 ? "," : "", words[i]);
+    fprintf(stderr, "\n");
+    return -1;
+}
+
+/* -1: go on; otherwise the exit status. */
+static int options_parse(struct options *options, int argc, char **argv)
+{
+    static const char *const forms[] = {"auto", "text", "logfmt", "json", "journald", NULL};
+    static const char *const levels[] = {"error", "warning", "notice", "info", "debug", NULL};
+    static const struct option known[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, OPTION_CHECK},
+        {"explain", required_argument, NULL, OPTION_EXPLAIN},
+        {"exchange", required_argument, NULL, OPTION_EXCHANGE},
+        {"defaults", no_argument, NULL, OPTION_DEFAULTS},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, 'h'},
+        {"log", required_argument, NULL, OPTION_LOG},
+        {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            options->path = optarg;
+            break;
+        case OPTION_CHECK:
+            options->check = true;
+            break;
+        case OPTION_EXPLAIN:
+            options->explain = optarg;
+            break;
+        case OPTION_EXCHANGE:
+            options->exchange = optarg;
+            break;
+        case OPTION_DEFAULTS:
+            config_print_defaults(stdout);
+            return EX_OK;
+        case OPTION_VERSION:
+            printf("harkd %s\n", HARK_VERSION);
+            return EX_OK;
+        case 'h':
+            fputs(usage, stdout);
+            return EX_OK;
+        case OPTION_LOG:
+            options->log = options_word(optarg, forms);
+            if (options->log < 0)
+                return EX_USAGE;
+            break;
+        case OPTION_LOG_LEVEL:
+            options->log_level = options_word(optarg, levels);
+            if (options->log_level < 0)
+                return EX_USAGE;
+            break;
+        default:
+            fprintf(stderr, "harkd: see harkd --help\n");
+            return EX_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "harkd: unexpected argument \"%s\"; see harkd --help\n", argv[optind]);
+        return EX_USAGE;
+    }
+    return -1;
+}
+
+static struct config *options_read(const char *path)
+{
+    struct ini_errors errors = {0};
+    struct config *config = config_read(path, &errors);
+
+    for (size_t i = 0; config == NULL && i < errors.count && i < INI_ERRORS_MAX; i++)
+        fprintf(stderr, "%s\n", errors.lines[i]);
+    ini_errors_free(&errors);
+    return config;
+}
+
+int options_run(int argc, char **argv)
+{
+    struct options options = {.path = HARK_CONFIGURATION, .log = -1, .log_level = -1};
+    struct supervisor_options run;
+    struct config *config;
+    int status;
+
+    title_init(argc, argv);
+    /* The arguments are overwritten by the title. */
+    status = options_parse(&options, argc, argv);
+    if (status >= 0)
+        return status;
+    options.path = strdup(options.path);
+    if (options.path == NULL)
+        return EX_OSERR;
+    config = options_read(options.path);
+    if (config == NULL) {
+        status = 1;
+    } else if (options.check) {
+        status = check_config(config, stdout) == 0 ? 0 : 1;
+        config_free(config);
+    } else if (options.explain != NULL) {
+        status = explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1;
+        config_free(config);
+    } else {
+        run = (struct supervisor_options){.path = options.path, .log = options.log, .log_level = options.log_level};
+        status = supervisor_run(config, &run);
+    }
+    free((void *)(uintptr_t)options.path);
+    return status;
+}
