@@ -18,6 +18,8 @@
 
 struct hark_module;
 
+#define CONFIG_WORKERS_MAX 256
+
 /* Where something was said, for messages: config_where() prints `hark.ini:12: [queue signups]`. */
 struct config_where {
     const char *file;

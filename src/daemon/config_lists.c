@@ -6,41 +6,74 @@
 #include <stdlib.h>
 #include <string.h>
 
-int config_bindings_parse(const struct hark_list *lines, struct config_bindings *bindings, char *error, size_t size)
+int config_words(const struct ini_entry *entry, struct hark_list *words, char *error, size_t size)
 {
-    bindings->items = calloc(lines->count + 1, sizeof(*bindings->items));
-    if (bindings->items == NULL) {
-        snprintf(error, size, "out of memory");
+    static const struct hark_setting table[] = {{.name = "words", .type = HARK_LIST}, {0}};
+    struct settings settings;
+
+    if (!entry->quoted)
+        return settings_parse_words(entry->value, words, error, size);
+    settings_init(&settings, table, words);
+    return settings_set(&settings, "words", entry->value, true, entry->line, error, size);
+}
+
+void config_words_free(struct hark_list *words)
+{
+    for (size_t i = 0; i < words->count; i++)
+        free(words->items[i]);
+    free(words->items);
+    *words = (struct hark_list){0};
+}
+
+/* Takes the words over. -1 with a message. */
+static int read_binding(const struct ini_entry *entry, struct config_binding *binding, char *error, size_t size)
+{
+    struct hark_list words = {0};
+    const char *wrong = NULL;
+
+    if (config_words(entry, &words, error, size) != 0) {
+        config_words_free(&words);
         return -1;
     }
-    for (size_t i = 0; i < lines->count; i++) {
-        struct config_binding *binding = &bindings->items[i];
-        struct hark_list words = {0};
-
-        if (settings_parse_words(lines->items[i], &words, error, size) != 0)
-            return -1;
-        bindings->count = i + 1;
-        if (words.count == 1 || words.count == 2) {
-            binding->exchange = strdup(words.items[0]);
-            binding->pattern = strdup(words.count == 2 ? words.items[1] : "");
-        }
-        for (size_t k = 0; k < words.count; k++)
-            free(words.items[k]);
-        free(words.items);
-        if (binding->exchange == NULL || binding->pattern == NULL) {
-            snprintf(error, size, "\"bind = %s\": expected EXCHANGE PATTERN", lines->items[i]);
-            return -1;
-        }
-        if (binding->exchange[0] == '\0') {
-            snprintf(error, size, "\"bind = %s\": nothing can be bound to the default exchange", lines->items[i]);
-            return -1;
-        }
-        if (strlen(binding->exchange) > 255 || strlen(binding->pattern) > 255) {
-            snprintf(error, size, "\"bind = %s\": names have at most 255 bytes", lines->items[i]);
-            return -1;
-        }
+    if (words.count < 1 || words.count > 2)
+        wrong = "expected EXCHANGE PATTERN; a name with blanks stands in double quotes";
+    else if (words.items[0][0] == 0)
+        wrong = "nothing can be bound to the default exchange: every queue is bound to it by its own name";
+    else if (strlen(words.items[0]) > INI_NAME_MAX || (words.count == 2 && strlen(words.items[1]) > INI_NAME_MAX))
+        wrong = "exchange and pattern have at most 255 bytes each";
+    if (wrong == NULL) {
+        binding->line = entry->line;
+        binding->exchange = strdup(words.items[0]);
+        binding->pattern = strdup(words.count == 2 ? words.items[1] : "");
+        if (binding->exchange == NULL || binding->pattern == NULL)
+            wrong = "out of memory";
     }
-    return 0;
+    config_words_free(&words);
+    if (wrong == NULL)
+        return 0;
+    snprintf(error, size, "bind = %.200s: %s", entry->value, wrong);
+    return -1;
+}
+
+void config_bindings_read(struct config_reader *reader, struct config_bindings *bindings)
+{
+    const struct ini_section *section = reader->section;
+    char error[600];
+
+    bindings->items = calloc(section->count + 1, sizeof(*bindings->items));
+    if (bindings->items == NULL) {
+        config_complain(reader, NULL, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < section->count; i++) {
+        struct config_binding *binding = &bindings->items[bindings->count];
+
+        if (strcmp(section->entries[i].key, "bind") != 0)
+            continue;
+        bindings->count++;
+        if (read_binding(&section->entries[i], binding, error, sizeof(error)) != 0)
+            ini_error(reader->errors, reader->where.file, section->entries[i].line, reader->where.label, "%s", error);
+    }
 }
 
 void config_bindings_free(struct config_bindings *bindings)

@@ -23,11 +23,11 @@ const struct hark_setting config_general_table[] = {
              "amqp+unix:///path for a Unix socket"},
     {.name = "password_file", .type = HARK_STRING, .offset = GENERAL(password_file),
      .help = "file whose first line is the password; a relative name is also looked for among systemd's credentials"},
-    {.name = "workers", .type = HARK_INTEGER, .offset = GENERAL(workers), .fallback = "1", .min = 0, .max = 256,
+    {.name = "workers", .type = HARK_INTEGER, .offset = GENERAL(workers), .fallback = "1", .max = CONFIG_WORKERS_MAX,
      .help = "worker processes; 0: one for each processor"},
     {.name = "auth", .type = HARK_ENUM, .offset = GENERAL(auth), .fallback = "plain", .words = auths,
      .help = "how to log in: plain (user and password) or external (the TLS certificate)"},
-    {.name = "heartbeat", .type = HARK_DURATION, .offset = GENERAL(heartbeat), .fallback = "20s", .min = 0,
+    {.name = "heartbeat", .type = HARK_DURATION, .offset = GENERAL(heartbeat), .fallback = "20s", 
      .max = 3600000, .help = "proposed to the broker, the smaller one wins; 0: none"},
     {.name = "connect_timeout", .type = HARK_DURATION, .offset = GENERAL(connect_timeout), .fallback = "10s", .min = 10,
      .max = DAY, .help = "limit for connecting, and for each step of the handshake"},
@@ -63,13 +63,13 @@ const struct hark_setting config_general_table[] = {
      .help = "delivery mode of emitted messages that do not say"},
     {.name = "publish_window", .type = HARK_INTEGER, .offset = GENERAL(publish_window), .fallback = "1000", .min = 1,
      .max = 65535, .help = "published and not yet confirmed messages per worker"},
-    {.name = "hang_timeout", .type = HARK_DURATION, .offset = GENERAL(hang_timeout), .fallback = "30s", .min = 0,
+    {.name = "hang_timeout", .type = HARK_DURATION, .offset = GENERAL(hang_timeout), .fallback = "30s", 
      .max = DAY, .help = "a worker whose loop stands still for so long is replaced; 0: never"},
     {.name = "crash_limit", .type = HARK_INTEGER, .offset = GENERAL(crash_limit), .fallback = "3", .min = 1,
      .max = 1000, .help = "a message that has brought down so many workers is dead-lettered"},
-    {.name = "drain_timeout", .type = HARK_DURATION, .offset = GENERAL(drain_timeout), .fallback = "30s", .min = 0,
+    {.name = "drain_timeout", .type = HARK_DURATION, .offset = GENERAL(drain_timeout), .fallback = "30s", 
      .max = DAY, .help = "how long a stopping worker waits for what its listeners have in hand"},
-    {.name = "slow_call", .type = HARK_DURATION, .offset = GENERAL(slow_call), .fallback = "100ms", .min = 0, .max = DAY,
+    {.name = "slow_call", .type = HARK_DURATION, .offset = GENERAL(slow_call), .fallback = "100ms", .max = DAY,
      .help = "a call into a listener that takes longer is logged by name; 0: never"},
     {.name = "dedup_entries", .type = HARK_INTEGER, .offset = GENERAL(dedup_entries), .fallback = "65536", .min = 1024,
      .max = 16777216, .help = "message ids remembered for `dedup`, by all workers together; 16 bytes each"},
@@ -121,7 +121,7 @@ const struct hark_setting config_queue_table[] = {
      .help = "an argument of the declaration, argument.x-max-length = 1000; numbers and true/false are typed, quotes make a string"},
     {.name = "consume_argument.", .type = HARK_MAP, .offset = QUEUE(raw_consume_argument),
      .help = "an argument of the consumer, consume_argument.x-stream-offset = first"},
-    {.name = "dedup", .type = HARK_DURATION, .offset = QUEUE(dedup), .fallback = "0", .min = 0, .max = 30 * DAY,
+    {.name = "dedup", .type = HARK_DURATION, .offset = QUEUE(dedup), .fallback = "0", .max = 30 * DAY,
      .help = "a message whose id was handled within this time is acknowledged and not handled again; 0: off"},
     {0},
 };
@@ -137,36 +137,9 @@ const struct hark_setting config_listener_table[] = {
      .help = "EXCHANGE ROUTING-KEY of what it emits; without a key, the event's; \"\" is the default exchange"},
     {.name = "retry", .type = HARK_DURATIONS, .offset = LISTENER(retry), .fallback = "1s 5s 30s 2m 10m", .min = 1,
      .max = 30 * DAY, .help = "pauses before each new attempt, then the dead letters; empty: no new attempt"},
-    {.name = "timeout", .type = HARK_DURATION, .offset = LISTENER(timeout), .fallback = "60s", .min = 0, .max = DAY,
+    {.name = "timeout", .type = HARK_DURATION, .offset = LISTENER(timeout), .fallback = "60s", .max = DAY,
      .help = "an event that is not settled within this time is taken back and retried; 0: no limit"},
     {.name = "concurrency", .type = HARK_INTEGER, .offset = LISTENER(concurrency), .fallback = "16", .min = 1,
      .max = 65535, .help = "events that it works on at the same time, per worker"},
     {0},
 };
-
-static void print_section(FILE *out, const char *header, const struct hark_setting *table)
-{
-    fprintf(out, "%s\n", header);
-    for (const struct hark_setting *row = table; row->name != NULL; row++)
-        settings_print(row, out);
-    fprintf(out, "\n");
-}
-
-void config_print_defaults(FILE *out)
-{
-    char header[256];
-
-    fprintf(out, "; Every key that harkd knows, with its default.\n\n");
-    print_section(out, "[hark]", config_general_table);
-    fprintf(out, "; include = conf.d/*.ini   (in [hark]: more files, sorted)\n\n");
-    print_section(out, "[exchange NAME]", config_exchange_table);
-    print_section(out, "[queue NAME]", config_queue_table);
-    print_section(out, "[listener NAME]", config_listener_table);
-    for (const struct hark_module *const *module = hark_modules; *module != NULL; module++) {
-        snprintf(header, sizeof(header), "; module = %s: %s\n[listener NAME]", (*module)->name, (*module)->help);
-        if ((*module)->settings != NULL)
-            print_section(out, header, (*module)->settings);
-        else
-            fprintf(out, "%s\n\n", header);
-    }
-}

@@ -1,10 +1,28 @@
 /* SPDX-License-Identifier: MIT */
-/* The broker's URL, as RabbitMQ specifies it, with several hosts: amqp://user:password@host:port,host/vhost */
+/*
+ * The broker's URL, as RabbitMQ specifies it, with several hosts:
+ *
+ *     amqp://user:password@host:port,[::1]:port/vhost      amqps:// with TLS
+ *     amqp+unix://user:password@/run/rabbitmq.sock?vhost=name
+ *
+ * User, password, host, path and virtual host are percent-encoded. Without a user: guest with the password guest.
+ * Without a virtual host: "/", also for a URL that ends in a single slash, as most clients take it (by the letter of
+ * the specification that would be the virtual host with the empty name, which nobody has).
+ *
+ * A password may hold what should have been encoded, and then any part of the URL may be a part of it: messages
+ * do not repeat anything.
+ */
 #include "daemon/config_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+static int fail(char *error, size_t size, const char *text)
+{
+    snprintf(error, size, "%s", text);
+    return -1;
+}
 
 static int hex_digit(char digit)
 {
@@ -17,179 +35,197 @@ static int hex_digit(char digit)
     return -1;
 }
 
-/* A percent-decoded copy; NULL with a message. */
-static char *url_decode(const char *text, size_t length, char *error, size_t size)
+/* A percent-decoded copy into *to, which is replaced. */
+static int decode(const char *text, size_t length, char **to, char *error, size_t size)
 {
-    char *decoded = malloc(length + 1), *to = decoded;
+    char *decoded = malloc(length + 1);
+    size_t used = 0;
 
-    if (decoded == NULL) {
-        snprintf(error, size, "out of memory");
-        return NULL;
-    }
+    if (decoded == NULL)
+        return fail(error, size, "out of memory");
+    free(*to);
+    *to = decoded;
     for (size_t i = 0; i < length; i++) {
         int high, low;
 
         if (text[i] != '%') {
-            *to++ = text[i];
+            decoded[used++] = text[i];
             continue;
         }
         high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
         low = i + 2 < length ? hex_digit(text[i + 2]) : -1;
-        if (high < 0 || low < 0 || (high == 0 && low == 0)) {
-            snprintf(error, size, "a %% must be followed by two hexadecimal digits (and not 00)");
-            free(decoded);
-            return NULL;
+        if (high < 0 || low < 0 || high + low == 0) {
+            decoded[used] = 0;
+            return fail(error, size, "a % must be followed by two hexadecimal digits, and not by 00");
         }
-        *to++ = (char)(high * 16 + low);
+        decoded[used++] = (char)(high * 16 + low);
         i += 2;
     }
-    *to = '\0';
-    return decoded;
-}
-
-static int url_add_host(struct config_url *url, const char *text, size_t length, char *error, size_t size)
-{
-    struct config_host *hosts = realloc(url->hosts, (url->host_count + 1) * sizeof(*hosts));
-    struct config_host *host;
-    const char *name = text, *port = NULL, *end = text + length, *name_end = end;
-
-    if (hosts == NULL) {
-        snprintf(error, size, "out of memory");
-        return -1;
-    }
-    url->hosts = hosts;
-    host = &hosts[url->host_count++];
-    *host = (struct config_host){.port = url->tls ? 5671 : 5672};
-    if (length > 0 && text[0] == '[') {
-        name_end = memchr(text, ']', length);
-        if (name_end == NULL) {
-            snprintf(error, size, "a [ without its ] in the host");
-            return -1;
-        }
-        name = text + 1;
-        if (name_end + 1 < end && name_end[1] == ':')
-            port = name_end + 2;
-    } else {
-        const char *colon = length > 0 ? memchr(text, ':', length) : NULL;
-
-        if (colon != NULL) {
-            name_end = colon;
-            port = colon + 1;
-        }
-    }
-    if (port != NULL) {
-        long number = 0;
-
-        for (const char *digit = port; digit < end; digit++)
-            number = *digit >= '0' && *digit <= '9' && number < 100000 ? number * 10 + *digit - '0' : 100000;
-        if (port == end || number < 1 || number > 65535) {
-            snprintf(error, size, "\"%.*s\" is no port: expected 1 to 65535", (int)(end - port), port);
-            return -1;
-        }
-        host->port = (uint16_t)number;
-    }
-    if (name == name_end) {
-        snprintf(error, size, "a host without a name");
-        return -1;
-    }
-    host->host = url_decode(name, (size_t)(name_end - name), error, size);
-    return host->host != NULL ? 0 : -1;
-}
-
-static int url_hosts(struct config_url *url, const char *text, size_t length, char *error, size_t size)
-{
-    const char *end = text + length;
-
-    if (length == 0)
-        return url_add_host(url, "127.0.0.1", 9, error, size);
-    while (text <= end) {
-        const char *comma = memchr(text, ',', (size_t)(end - text));
-        const char *stop = comma != NULL ? comma : end;
-
-        if (url_add_host(url, text, (size_t)(stop - text), error, size) != 0)
-            return -1;
-        text = stop + 1;
-    }
+    decoded[used] = 0;
     return 0;
 }
 
-static int url_user(struct config_url *url, const char *text, size_t length, char *error, size_t size)
+static int parse_port(const char *text, const char *end, uint16_t *port, char *error, size_t size)
 {
-    const char *colon = length > 0 ? memchr(text, ':', length) : NULL;
-    size_t user = colon != NULL ? (size_t)(colon - text) : length;
+    long number = 0;
 
-    url->user = url_decode(text, user, error, size);
-    if (url->user != NULL)
-        url->password = url_decode(colon != NULL ? colon + 1 : "", colon != NULL ? length - user - 1 : 0, error, size);
-    return url->password != NULL ? 0 : -1;
+    for (const char *digit = text; digit < end; digit++)
+        number = *digit >= '0' && *digit <= '9' && number < 100000 ? number * 10 + *digit - '0' : 100000;
+    if (text == end || number < 1 || number > 65535)
+        return fail(error, size, "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
+                                 "written %40 %3a %2f");
+    *port = (uint16_t)number;
+    return 0;
 }
 
-static int url_unix(struct config_url *url, const char *path, char *error, size_t size)
+/* `name`, `name:port`, `[address]`, `[address]:port` */
+static int add_host(struct config_url *url, const char *text, const char *end, char *error, size_t size)
 {
+    struct config_host *hosts = realloc(url->hosts, (url->host_count + 1) * sizeof(*hosts)), *host;
+    const char *name = text, *name_end, *colon;
+
+    if (hosts == NULL)
+        return fail(error, size, "out of memory");
+    url->hosts = hosts;
+    host = &hosts[url->host_count++];
+    *host = (struct config_host){.port = url->tls ? 5671 : 5672};
+    if (text < end && text[0] == '[') {
+        name++;
+        name_end = memchr(text, ']', (size_t)(end - text));
+        if (name_end == NULL)
+            return fail(error, size, "a [ without its ]");
+        colon = name_end + 1;
+        if (colon < end && *colon != ':')
+            return fail(error, size, "expected :port or the end of the host behind ]");
+    } else {
+        colon = text < end ? memchr(text, ':', (size_t)(end - text)) : NULL;
+        name_end = colon != NULL ? colon : end;
+        if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) != NULL)
+            return fail(error, size, "more than one colon in a host: an IPv6 address stands in [ ]");
+    }
+    if (colon != NULL && colon < end && parse_port(colon + 1, end, &host->port, error, size) != 0)
+        return -1;
+    if (name == name_end)
+        return fail(error, size, "a host without a name");
+    return decode(name, (size_t)(name_end - name), &host->host, error, size);
+}
+
+static int add_hosts(struct config_url *url, const char *text, const char *end, char *error, size_t size)
+{
+    static const char local[] = "127.0.0.1";
+
+    if (text == end)
+        return add_host(url, local, local + strlen(local), error, size);
+    for (;;) {
+        const char *comma = memchr(text, ',', (size_t)(end - text));
+
+        if (add_host(url, text, comma ? comma : end, error, size) != 0)
+            return -1;
+        if (comma == NULL)
+            return 0;
+        text = comma + 1;
+    }
+}
+
+/* `user[:password]@` at *text, which is moved behind it. The last @ counts: a forgotten %40 does no harm. */
+static int parse_user(struct config_url *url, const char **text, const char *end, char *error, size_t size)
+{
+    const char *at = memrchr(*text, '@', (size_t)(end - *text)), *colon;
+
+    if (at == NULL)
+        return 0;
+    colon = memchr(*text, ':', (size_t)(at - *text));
+    if (decode(*text, (size_t)((colon ? colon : at) - *text), &url->user, error, size) != 0 ||
+        decode(colon ? colon + 1 : "", colon ? (size_t)(at - colon - 1) : 0, &url->password, error, size) != 0)
+        return -1;
+    if (strlen(url->user) > 255)
+        return fail(error, size, "the user's name has more than 255 bytes");
+    *text = at + 1;
+    return 0;
+}
+
+static int parse_unix(struct config_url *url, const char *text, char *error, size_t size)
+{
+    const char *end = text + strcspn(text, "?"), *rest = text;
+
     url->hosts = calloc(1, sizeof(*url->hosts));
     if (url->hosts == NULL)
-        return -1;
+        return fail(error, size, "out of memory");
     url->host_count = 1;
-    url->hosts[0].path = url_decode(path, strlen(path), error, size);
-    url->user = strdup("guest");
-    url->password = strdup("guest");
-    url->vhost = strdup("/");
-    return url->hosts[0].path != NULL && url->user != NULL && url->password != NULL && url->vhost != NULL ? 0 : -1;
+    if (parse_user(url, &rest, end, error, size) != 0 ||
+        decode(rest, (size_t)(end - rest), &url->hosts[0].path, error, size) != 0)
+        return -1;
+    if (url->hosts[0].path[0] != '/')
+        return fail(error, size, "expected amqp+unix:///path");
+    if (strlen(url->hosts[0].path) > 107)
+        return fail(error, size, "the path of a Unix socket has at most 107 bytes");
+    if (*end == 0)
+        return 0;
+    if (strncmp(end, "?vhost=", 7) != 0 || strchr(end, '&') != NULL)
+        return fail(error, size, "?vhost=NAME is the only option here");
+    return decode(end + 7, strlen(end + 7), &url->vhost, error, size);
+}
+
+static int parse_network(struct config_url *url, const char *text, char *error, size_t size)
+{
+    const char *slash = strchr(text, '/'), *end = slash ? slash : text + strlen(text);
+
+    if (parse_user(url, &text, end, error, size) != 0 || add_hosts(url, text, end, error, size) != 0)
+        return -1;
+    if (slash == NULL || slash[1] == 0)
+        return 0;
+    if (strchr(slash + 1, '/') != NULL || strchr(slash + 1, '@') != NULL)
+        return fail(error, size, "the virtual host is one name; in names and passwords, / @ are written %2f %40");
+    if (strchr(slash + 1, '?') != NULL)
+        return fail(error, size, "options behind a ? are not known: heartbeat and the like are keys of their own");
+    return decode(slash + 1, strlen(slash + 1), &url->vhost, error, size);
+}
+
+/* As a URL again, but for people: no password, nothing encoded. */
+static int show(struct config_url *url)
+{
+    size_t room = strlen(url->user) + strlen(url->vhost) + 64, used;
+
+    for (size_t i = 0; i < url->host_count; i++)
+        room += 16 + strlen(url->hosts[i].path ? url->hosts[i].path : url->hosts[i].host);
+    url->shown = malloc(room);
+    if (url->shown == NULL)
+        return -1;
+    used = (size_t)snprintf(url->shown, room, "%s://%s@", url->hosts[0].path ? "amqp+unix" : url->tls ? "amqps" : "amqp",
+                            url->user);
+    for (size_t i = 0; i < url->host_count; i++) {
+        const struct config_host *host = &url->hosts[i];
+
+        if (host->path != NULL)
+            used += (size_t)snprintf(url->shown + used, room - used, "%s", host->path);
+        else
+            used += (size_t)snprintf(url->shown + used, room - used, strchr(host->host, ':') ? "%s[%s]:%u" : "%s%s:%u",
+                                     i > 0 ? "," : "", host->host, host->port);
+    }
+    snprintf(url->shown + used, room - used, url->hosts[0].path ? "?vhost=%s" : "/%s",
+             strcmp(url->vhost, "/") == 0 ? "%2f" : url->vhost);
+    return 0;
 }
 
 int config_url_parse(const char *text, struct config_url *url, char *error, size_t size)
 {
-    const char *rest = text, *slash, *at = NULL;
-    size_t authority;
+    int result;
 
-    *url = (struct config_url){0};
-    if (strncmp(text, "amqp+unix://", 12) == 0) {
-        url->shown = strdup(text);
-        return url_unix(url, text + 12, error, size);
-    }
-    if (strncmp(text, "amqps://", 8) == 0) {
-        url->tls = true;
-        rest += 8;
-    } else if (strncmp(text, "amqp://", 7) == 0) {
-        rest += 7;
-    } else {
-        snprintf(error, size, "expected amqp://, amqps:// or amqp+unix://");
-        return -1;
-    }
-    slash = strchr(rest, '/');
-    authority = slash != NULL ? (size_t)(slash - rest) : strlen(rest);
-    for (size_t i = 0; i < authority; i++)
-        if (rest[i] == '@')
-            at = rest + i;
-    if (at != NULL) {
-        if (url_user(url, rest, (size_t)(at - rest), error, size) != 0)
-            return -1;
-        authority -= (size_t)(at - rest) + 1;
-        rest = at + 1;
-    } else {
-        url->user = strdup("guest");
-        url->password = strdup("guest");
-    }
-    if (url_hosts(url, rest, authority, error, size) != 0)
-        return -1;
-    /* No path means the default virtual host; "/" alone means the one with the empty name. */
-    if (slash == NULL)
-        url->vhost = strdup("/");
-    else if (strchr(slash + 1, '/') != NULL || strchr(slash + 1, '?') != NULL)
-        snprintf(error, size, "the virtual host is one name: write its / as %%2f, and no ?options here");
+    *url = (struct config_url){.user = strdup("guest"), .password = strdup("guest"), .vhost = strdup("/")};
+    if (url->user == NULL || url->password == NULL || url->vhost == NULL)
+        return fail(error, size, "out of memory");
+    url->tls = strncmp(text, "amqps://", 8) == 0;
+    if (strncmp(text, "amqp+unix://", 12) == 0)
+        result = parse_unix(url, text + 12, error, size);
+    else if (url->tls || strncmp(text, "amqp://", 7) == 0)
+        result = parse_network(url, text + (url->tls ? 8 : 7), error, size);
     else
-        url->vhost = url_decode(slash + 1, strlen(slash + 1), error, size);
-    if (url->vhost == NULL || url->user == NULL || url->password == NULL)
-        return -1;
-    if (strlen(url->vhost) > 255) {
-        snprintf(error, size, "the virtual host is longer than 255 bytes");
-        return -1;
-    }
-    if (asprintf(&url->shown, "%s://%s@%s", url->tls ? "amqps" : "amqp", url->user, rest) < 0) {
-        url->shown = NULL;
-        return -1;
-    }
-    return 0;
+        result = fail(error, size, "expected amqp://, amqps:// or amqp+unix://");
+    if (result == 0 && strlen(url->vhost) > 255)
+        result = fail(error, size, "the virtual host's name has more than 255 bytes");
+    if (result == 0 && show(url) != 0)
+        result = fail(error, size, "out of memory");
+    return result;
 }
 
 void config_url_free(struct config_url *url)
@@ -201,33 +237,46 @@ void config_url_free(struct config_url *url)
     free(url->hosts);
     free(url->vhost);
     free(url->user);
-    if (url->password != NULL)
-        explicit_bzero(url->password, strlen(url->password));
-    free(url->password);
+    config_forget(url->password);
     free(url->shown);
+}
+
+void config_forget(char *secret)
+{
+    if (secret != NULL)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
 }
 
 char *config_read_secret(const char *path, char *error, size_t size)
 {
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    char full[4096], line[4096];
+    char line[4096], *full = NULL, *secret = NULL;
     FILE *file = NULL;
 
-    if (path[0] != '/' && folder != NULL) {
-        snprintf(full, sizeof(full), "%s/%s", folder, path);
+    if (path[0] != '/' && folder != NULL && asprintf(&full, "%s/%s", folder, path) > 0) {
         file = fopen(full, "re");
+        free(full);
     }
     if (file == NULL)
         file = fopen(path, "re");
     if (file == NULL) {
-        snprintf(error, size, "%s: %s", path, strerror(errno));
+        snprintf(error, size, "%s", strerror(errno));
         return NULL;
     }
+    setvbuf(file, NULL, _IONBF, 0); /* no copy of it is left in a buffer */
     if (fgets(line, sizeof(line), file) == NULL)
-        line[0] = '\0';
+        line[0] = 0;
+    if (strlen(line) == sizeof(line) - 1 && strchr(line, '\n') == NULL) {
+        snprintf(error, size, "its first line is too long");
+    } else {
+        line[strcspn(line, "\r\n")] = 0;
+        if (line[0] == 0)
+            snprintf(error, size, ferror(file) ? "it cannot be read" : "its first line is empty");
+        else if ((secret = strdup(line)) == NULL)
+            snprintf(error, size, "out of memory");
+    }
+    explicit_bzero(line, sizeof(line));
     fclose(file);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (line[0] == '\0')
-        snprintf(error, size, "%s: its first line is empty", path);
-    return line[0] != '\0' ? strdup(line) : NULL;
+    return secret;
 }
