@@ -44,7 +44,7 @@ enum hark_setting_type {
 
 struct hark_list {
     size_t count;
-    char **items;
+    char **items; /* a NULL stands behind the last; itself NULL when there are none */
 };
 
 struct hark_durations {

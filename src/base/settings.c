@@ -130,7 +130,7 @@ static int set_string(char **to, const char *value, char *error, size_t size)
 
 static int add_item(struct hark_list *list, const char *value, char *error, size_t size)
 {
-    char **grown = realloc(list->items, (list->count + 1) * sizeof(*grown));
+    char **grown = realloc(list->items, (list->count + 2) * sizeof(*grown));
 
     if (grown == NULL)
         return out_of_memory(error, size);
@@ -138,7 +138,7 @@ static int add_item(struct hark_list *list, const char *value, char *error, size
     list->items[list->count] = strdup(value);
     if (list->items[list->count] == NULL)
         return out_of_memory(error, size);
-    list->count++;
+    list->items[++list->count] = NULL;
     return 0;
 }
 

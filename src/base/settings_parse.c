@@ -96,7 +96,7 @@ int settings_parse_integer(const char *text, int64_t *value, char *error, size_t
 
 static int append(struct hark_list *list, char *item)
 {
-    char **grown = item ? realloc(list->items, (list->count + 1) * sizeof(*grown)) : NULL;
+    char **grown = item ? realloc(list->items, (list->count + 2) * sizeof(*grown)) : NULL;
 
     if (grown == NULL) {
         free(item);
@@ -104,6 +104,7 @@ static int append(struct hark_list *list, char *item)
     }
     list->items = grown;
     list->items[list->count++] = item;
+    list->items[list->count] = NULL;
     return 0;
 }
 

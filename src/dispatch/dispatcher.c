@@ -92,6 +92,7 @@ int dispatcher_add_listener(struct dispatcher *dispatcher, const struct dispatch
     dispatcher->instance_count++;
     if (dispatcher_listen(dispatcher, listener, (uint32_t)count) != 0)
         return -1;
+    instance->listener.queues = instance->listener.patterns = NULL; /* the trees have them now */
     return instance_open(instance);
 }
 

@@ -91,7 +91,7 @@ struct dispatch_counters {
 #undef X
 };
 
-/* The strings of the options and listeners are the caller's and must stay. */
+/* The strings of the options and listeners, and the retry delays, are the caller's and must stay; not the other arrays. */
 struct dispatcher *dispatcher_new(const struct dispatch_options *options, const struct dispatch_ports *ports);
 /* First the queues, then the listeners on them: each calls its module's open(). -1: that failed, and was logged. */
 struct dispatch_queue *dispatcher_add_queue(struct dispatcher *dispatcher, const char *name, int64_t dedup_window);
