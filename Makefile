@@ -41,7 +41,8 @@ endif
 # ---- configure ----
 
 configure: configure.ac
-	@command -v autoconf >/dev/null || { echo 'autoconf is missing: apt-get install -y autoconf' >&2; exit 1; }
+	@command -v autoconf >/dev/null || { echo 'autoconf is missing. As root, make setup, or only what the build needs:' >&2; \
+		tests/tools/setup --missing build >&2; exit 1; }
 	autoconf
 
 configured: src/config.mk
