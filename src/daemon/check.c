@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/check.h"
+
+#include "base/settings.h"
+#include "daemon/check_private.h"
+#include "daemon/routes.h"
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
+                va_list args) HARK_PRINTF(5, 0);
+
+static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
+                va_list args)
+{
+    char text[2048];
+
+    vsnprintf(text, sizeof(text), format, args);
+    for (char *c = text; *c != 0; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    if (line == 0)
+        line = where->line;
+    if (line > 0)
+        fprintf(check->out, "%s:%d: %s %s: %s\n", where->file, line, where->label, kind, text);
+    else
+        fprintf(check->out, "%s: %s %s: %s\n", where->file, where->label, kind, text);
+}
+
+void check_error(struct check *check, const struct config_where *where, int line, const char *format, ...)
+{
+    va_list args;
+
+    check->errors++;
+    va_start(args, format);
+    say(check, "error", where, line, format, args);
+    va_end(args);
+}
+
+void check_warn(struct check *check, const struct config_where *where, int line, const char *format, ...)
+{
+    va_list args;
+
+    check->warnings++;
+    va_start(args, format);
+    say(check, "warning", where, line, format, args);
+    va_end(args);
+}
+
+void check_note(struct check *check, const struct config_where *where, int line, const char *format, ...)
+{
+    va_list args;
+
+    check->notes++;
+    va_start(args, format);
+    say(check, "note", where, line, format, args);
+    va_end(args);
+}
+
+int check_line(const struct check *check, const struct config_where *where, const char *key)
+{
+    const struct ini *ini = check->config->ini;
+
+    for (size_t i = 0; i < ini->section_count; i++) {
+        const struct ini_section *section = &ini->sections[i];
+
+        if (section->label != where->label)
+            continue;
+        for (size_t k = 0; k < section->count; k++)
+            if (strcmp(section->entries[k].key, key) == 0)
+                return section->entries[k].line;
+    }
+    return 0;
+}
+
+/* ---- [hark] ---- */
+
+static void check_general(struct check *check)
+{
+    const struct config *config = check->config;
+    const struct config_general *general = &config->general;
+    struct config_where where = {.file = config->path, .label = "[hark]"};
+
+    for (size_t i = 0; i < config->ini->section_count; i++) {
+        const struct ini_section *section = &config->ini->sections[i];
+
+        if (strcmp(section->label, "[hark]") == 0)
+            where = (struct config_where){section->file, section->line, section->label};
+    }
+    if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
+        check_warn(check, &where, check_line(check, &where, "url"),
+                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file", config->url.user);
+    if (!config->url.tls && (general->tls_ca || general->tls_certificate || general->tls_server_name))
+        check_warn(check, &where, check_line(check, &where, "url"), "keys about TLS have no effect: url is not amqps://");
+    if (config->url.tls && !general->tls_verify)
+        check_warn(check, &where, check_line(check, &where, "tls_verify"),
+                   "tls_verify = no: whoever answers at that address is trusted");
+    if (!general->confirm)
+        check_note(check, &where, check_line(check, &where, "confirm"),
+                   "confirm = no: messages that listeners emit can be lost");
+    if (config->listener_count == 0)
+        check_note(check, &where, 0, "there is no [listener NAME]: nothing will be consumed");
+}
+
+/* ---- names ---- */
+
+/* An exchange that is named and not in the file. */
+static void check_exchange_name(struct check *check, const struct config_where *where, int line, const char *what,
+                                const char *name)
+{
+    const struct config *config = check->config;
+    const char **names, *nearest = NULL;
+
+    if (config_exchange_builtin(name) || config_find_exchange(config, name) != NULL ||
+        strcmp(name, config->general.dead_letter) == 0)
+        return;
+    names = calloc(config->exchange_count + 1, sizeof(*names));
+    for (size_t i = 0; names != NULL && i < config->exchange_count; i++)
+        names[i] = config->exchanges[i].name;
+    if (names != NULL)
+        nearest = settings_nearest_word(names, config->exchange_count, name);
+    free(names);
+    if (nearest != NULL)
+        check_warn(check, where, line, "%s: there is no section [exchange %s]; did you mean \"%s\"?", what, name, nearest);
+    else
+        check_warn(check, where, line,
+                   "%s: there is no section [exchange %s]: it must exist already; with a section it is declared, or with "
+                   "`declare = no` known",
+                   what, name);
+}
+
+static void check_bindings(struct check *check, const struct config_where *where, const struct config_bindings *bindings)
+{
+    char what[300];
+
+    for (size_t i = 0; i < bindings->count; i++) {
+        snprintf(what, sizeof(what), "bind = %s%s%s", bindings->items[i].exchange,
+                 bindings->items[i].pattern[0] ? " " : "", bindings->items[i].pattern);
+        check_exchange_name(check, where, bindings->items[i].line, what, bindings->items[i].exchange);
+    }
+}
+
+static void check_argument_exchange(struct check *check, const struct config_where *where,
+                                    const struct config_arguments *arguments, const char *name)
+{
+    char key[100];
+
+    for (size_t i = 0; i < arguments->count; i++) {
+        const struct config_argument *argument = &arguments->items[i];
+
+        if (strcmp(argument->name, name) != 0 || argument->kind != 'S')
+            continue;
+        snprintf(key, sizeof(key), "argument.%s", name);
+        check_exchange_name(check, where, check_line(check, where, key), key, argument->string);
+    }
+}
+
+static bool reserved(const char *name)
+{
+    return strncmp(name, "hark.retry.", 11) == 0;
+}
+
+static void check_exchange(struct check *check, const struct config_exchange *exchange)
+{
+    const struct config_general *general = &check->config->general;
+
+    if (reserved(exchange->name))
+        check_error(check, &exchange->where, 0, "names that begin with hark.retry. are harkd's own");
+    if (strcmp(exchange->name, general->dead_letter) == 0 && exchange->declare == CONFIG_DECLARE_YES &&
+        (strcmp(exchange->type, "topic") != 0 || !exchange->durable || exchange->auto_delete || exchange->internal ||
+         exchange->arguments.count > 0))
+        check_error(check, &exchange->where, 0,
+                    "harkd declares it for the dead letters, as a durable topic exchange without arguments: both cannot be");
+    check_bindings(check, &exchange->where, &exchange->bindings);
+    check_argument_exchange(check, &exchange->where, &exchange->arguments, "alternate-exchange");
+}
+
+static void check_queue(struct check *check, const struct config_queue *queue)
+{
+    const struct config_general *general = &check->config->general;
+
+    if (reserved(queue->name))
+        check_error(check, &queue->where, 0, "names that begin with hark.retry. are harkd's own");
+    if (strcmp(queue->name, general->dead_letter_queue) == 0 && queue->declare == CONFIG_DECLARE_YES &&
+        (!queue->durable || queue->auto_delete || queue->exclusive || queue->arguments.count > 0))
+        check_error(check, &queue->where, 0,
+                    "harkd declares it for the dead letters, as a durable queue without arguments: both cannot be; with "
+                    "an empty `dead_letter_queue` it does not, then bind it here");
+    check_bindings(check, &queue->where, &queue->bindings);
+    check_argument_exchange(check, &queue->where, &queue->arguments, "x-dead-letter-exchange");
+    if (queue->listener_count == 0)
+        check_note(check, &queue->where, 0, "no listener names it: it is declared and not consumed");
+    else
+        check_queue_keys(check, queue);
+}
+
+/* ---- [listener] ---- */
+
+/* `user.sig*` is a plain word to AMQP. */
+static void check_wildcards(struct check *check, const struct config_where *where, int line, const char *pattern)
+{
+    for (const char *word = pattern;; word++) {
+        size_t length = strcspn(word, ".");
+
+        if (length > 1 && (memchr(word, '*', length) != NULL || memchr(word, '#', length) != NULL)) {
+            check_warn(check, where, line, "%s: * and # are wildcards as whole words only; here they stand for themselves",
+                       pattern);
+            return;
+        }
+        word += length;
+        if (*word == 0)
+            return;
+    }
+}
+
+static void count_route(void *arg, const struct route *route)
+{
+    size_t *count = arg;
+
+    (void)route;
+    ++*count;
+}
+
+static void check_emit(struct check *check, const struct config_listener *listener)
+{
+    const struct config_exchange *exchange;
+    struct route_emit emit;
+    int line = check_line(check, &listener->where, "emit");
+
+    if (route_emit_of(listener, &emit) != 0) {
+        check->no_memory = true;
+        return;
+    }
+    if (emit.exchange == NULL)
+        return;
+    check_exchange_name(check, &listener->where, line, "emit", emit.exchange);
+    exchange = config_find_exchange(check->config, emit.exchange);
+    if (exchange != NULL && exchange->internal)
+        check_error(check, &listener->where, line, "emit: the exchange %s is internal: nobody may publish to it",
+                    exchange->name);
+    for (size_t i = 0; i < emit.count; i++) {
+        size_t count = 0;
+
+        route_find(check->config, emit.exchange, emit.keys[i], count_route, &count);
+        if (count > 0)
+            continue;
+        if (emit.exchange[0] == 0)
+            check_warn(check, &listener->where, line, "emit: there is no section [queue %s]; what no queue takes comes back, "
+                       "and its event is retried", emit.keys[i].text);
+        else
+            check_warn(check, &listener->where, line,
+                       "emit: no queue here is bound to %s for the key %s; unless one is elsewhere, the message comes back "
+                       "and its event is retried",
+                       emit.exchange, emit.keys[i].text);
+    }
+    route_emit_free(&emit);
+}
+
+static void check_listener(struct check *check, const struct config_listener *listener)
+{
+    for (size_t i = 0; i < listener->on.count; i++)
+        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"), listener->on.items[i]);
+    check_listener_keys(check, listener);
+    check_emit(check, listener);
+}
+
+/* ---- all ---- */
+
+static void print_count(FILE *out, const char *between, size_t count, const char *what)
+{
+    fprintf(out, "%s%zu %s%s", between, count, what, count == 1 ? "" : "s");
+}
+
+int check_config(const struct config *config, FILE *out)
+{
+    struct check check = {.config = config, .out = out};
+
+    check_general(&check);
+    for (size_t i = 0; i < config->exchange_count; i++)
+        check_exchange(&check, &config->exchanges[i]);
+    for (size_t i = 0; i < config->queue_count; i++)
+        check_queue(&check, &config->queues[i]);
+    for (size_t i = 0; i < config->listener_count; i++)
+        check_listener(&check, &config->listeners[i]);
+    check_cycles(&check);
+    if (check.no_memory) {
+        fprintf(out, "%s: out of memory\n", config->path);
+        return -1;
+    }
+    print_count(out, "", config->exchange_count, "exchange");
+    print_count(out, ", ", config->queue_count, "queue");
+    print_count(out, ", ", config->listener_count, "listener");
+    print_count(out, ": ", check.errors, "error");
+    print_count(out, ", ", check.warnings, "warning");
+    print_count(out, ", ", check.notes, "note");
+    fputc('\n', out);
+    return check.errors > 0 ? -1 : 0;
+}
