@@ -40,6 +40,8 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t filled, drained; /* for the thread; for log_flush() */
     pthread_t thread;
+    void (*divert)(void *arg, enum log_level level, const char *text);
+    void *divert_arg;
     bool started, stopping, busy, abandoned;
     pid_t pid;
     char who[32];
@@ -382,6 +384,10 @@ void log_writev(enum log_level level, const struct log_field *fields, const char
         length = sizeof(message) - 1;
         memcpy(message + length - 3, "...", 3);
     }
+    if (logger.divert != NULL) {
+        logger.divert(logger.divert_arg, level, message);
+        return;
+    }
     if (!logger.started) {
         write_directly(level, message, (size_t)length);
         return;
@@ -401,6 +407,12 @@ void log_write(enum log_level level, const struct log_field *fields, const char 
     va_start(args, format);
     log_writev(level, fields, format, args);
     va_end(args);
+}
+
+void log_divert(void (*to)(void *arg, enum log_level level, const char *text), void *arg)
+{
+    logger.divert = to;
+    logger.divert_arg = arg;
 }
 
 bool log_allowed(struct log_limit *limit, unsigned *dropped)

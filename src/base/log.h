@@ -53,6 +53,9 @@ void log_writev(enum log_level level, const struct log_field *fields, const char
 #define log_info(...) log_at(LOG_LEVEL_INFO, NULL, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_LEVEL_DEBUG, NULL, __VA_ARGS__)
 
+/* From now on (NULL: no longer) lines go to a call-back instead, as they were given: for tests. */
+void log_divert(void (*to)(void *arg, enum log_level level, const char *text), void *arg);
+
 /* Lets at most `burst` lines per `period_ms` through; the next line that passes says how many were left out. */
 struct log_limit {
     int burst;

@@ -158,11 +158,11 @@ static void dispatcher_no_memory(struct dispatch_queue *queue, struct message *m
     message_drop(message);
 }
 
-void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
-                        struct message *message, uint64_t oversized)
+static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
+                            struct message *message, uint64_t oversized, int64_t attempts)
 {
     struct dispatcher *dispatcher = queue->dispatcher;
-    struct unwrapped unwrapped = {0};
+    struct unwrapped unwrapped = {.attempts = attempts};
     struct hark_instance *only = NULL;
     struct message *outer = NULL;
     struct delivery *delivery;
@@ -173,9 +173,11 @@ void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_tick
 
     dispatcher->counters.consumed++;
     if (message->properties.headers.length > 0) {
-        struct message *inner = wrap_open(queue, message, &unwrapped);
+        struct unwrapped found;
+        struct message *inner = wrap_open(queue, message, &found);
 
         if (inner != NULL) {
+            unwrapped = found;
             outer = message; /* unwrapped points into it */
             message = inner;
         }
@@ -230,6 +232,18 @@ void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_tick
         dispatcher_bury(delivery, "no-listener", "no listener on this queue matches its routing key");
     }
     message_drop(outer);
+}
+
+void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
+                        struct message *message, uint64_t oversized)
+{
+    dispatcher_take(queue, ticket, redelivered, message, oversized, 0);
+}
+
+void dispatcher_deliver_attempt(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
+                                struct message *message, unsigned attempt)
+{
+    dispatcher_take(queue, ticket, redelivered, message, 0, (int64_t)attempt - 1);
 }
 
 /* ---- the end ---- */

@@ -101,6 +101,10 @@ int dispatcher_add_listener(struct dispatcher *dispatcher, const struct dispatch
 void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
                         struct message *message, uint64_t oversized);
 
+/* The same as an attempt of that number, from 1: for the test kit, which has no retry queues. */
+void dispatcher_deliver_attempt(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
+                                struct message *message, unsigned attempt);
+
 /* From now on nothing new is expected; `done` is called (perhaps at once) when nothing is in hand any more. */
 void dispatcher_drain(struct dispatcher *dispatcher, void (*done)(void *arg), void *arg);
 /* Time is up: cancels what listeners hold; none of it is acknowledged. */
