@@ -5,9 +5,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/proverr.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,26 +22,32 @@ static int tls_fail(char *error, size_t size, const char *what, const char *file
     /* A file that cannot be read is reported in layers; the first is errno. */
     if (ERR_SYSTEM_ERROR(first))
         reason = strerror(ERR_GET_REASON(first));
-    else if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
+    else if ((ERR_GET_LIB(first) == ERR_LIB_PEM && ERR_GET_REASON(first) == PEM_R_NO_START_LINE) ||
+             ERR_GET_REASON(first) == ERR_R_UNSUPPORTED)
         reason = "it holds nothing of that kind in PEM format";
-    else if (ERR_GET_LIB(first) == ERR_LIB_PEM && ERR_GET_REASON(first) == PEM_R_BAD_PASSWORD_READ)
-        reason = "it needs a password (see tls_key_password_file)";
-    else if (ERR_GET_REASON(first) == PROV_R_BAD_DECRYPT || ERR_GET_REASON(first) == EVP_R_BAD_DECRYPT)
-        reason = "the password is wrong (see tls_key_password_file)";
+    else if (ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH || ERR_GET_REASON(code) == SSL_R_NO_CERTIFICATE_ASSIGNED)
+        reason = "it does not belong to tls_certificate";
     snprintf(error, size, "%s%s%s: %s", what, file != NULL ? " " : "", file != NULL ? file : "",
              reason != NULL ? reason : "unknown error");
     return -1;
 }
 
-static int tls_password(char *to, int size, int writing, void *password)
+struct tls_password {
+    const char *text; /* NULL: none */
+    bool asked;
+};
+
+static int tls_password(char *to, int size, int writing, void *arg)
 {
-    int length = password != NULL ? (int)strlen(password) : 0;
+    struct tls_password *password = arg;
+    size_t length = password->text != NULL ? strlen(password->text) : 0;
 
     (void)writing;
-    if (length == 0 || length > size)
+    password->asked = true;
+    if (length == 0 || length > (size_t)size)
         return -1;
-    memcpy(to, password, (size_t)length);
-    return length;
+    memcpy(to, password->text, length);
+    return (int)length;
 }
 
 static int tls_trust(SSL_CTX *ssl, const char *ca, char *error, size_t size)
@@ -64,26 +68,31 @@ static int tls_trust(SSL_CTX *ssl, const char *ca, char *error, size_t size)
     return 0;
 }
 
+static int tls_key(SSL_CTX *ssl, const char *key, struct tls_password *password, char *error, size_t size)
+{
+    if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(ssl) == 1)
+        return 0;
+    if (!password->asked || ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH)
+        return tls_fail(error, size, "cannot load tls_key", key);
+    snprintf(error, size, "cannot load tls_key %s: %s (see tls_key_password_file)", key,
+             password->text != NULL ? "the password is wrong" : "it needs a password");
+    return -1;
+}
+
 static int tls_identity(SSL_CTX *ssl, const struct tls_options *options, char *error, size_t size)
 {
     const char *key = options->key != NULL ? options->key : options->certificate;
-    char *password = options->key_password != NULL ? strdup(options->key_password) : NULL;
-    int result = -1;
+    struct tls_password password = {.text = options->key_password};
+    int result;
 
     SSL_CTX_set_default_passwd_cb(ssl, tls_password);
-    SSL_CTX_set_default_passwd_cb_userdata(ssl, password);
+    SSL_CTX_set_default_passwd_cb_userdata(ssl, &password);
     if (SSL_CTX_use_certificate_chain_file(ssl, options->certificate) != 1)
-        tls_fail(error, size, "cannot load tls_certificate", options->certificate);
-    else if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1)
-        tls_fail(error, size, "cannot load tls_key", key);
-    else if (SSL_CTX_check_private_key(ssl) != 1)
-        tls_fail(error, size, "the key does not belong to the certificate:", key);
+        result = tls_fail(error, size, "cannot load tls_certificate", options->certificate);
     else
-        result = 0;
+        result = tls_key(ssl, key, &password, error, size);
     SSL_CTX_set_default_passwd_cb_userdata(ssl, NULL);
-    if (password != NULL)
-        explicit_bzero(password, strlen(password));
-    free(password);
+    SSL_CTX_set_default_passwd_cb(ssl, NULL);
     return result;
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The turns of the loop: what runs when, once, and after what; and the rule of heartbeats. */
-#include "net/heartbeat.h"
+/* The turns of the loop: what runs when, once, and after what. */
 #include "net/loop.h"
 
 #include <check.h>
@@ -257,62 +256,10 @@ START_TEST(test_no_sigpipe)
 }
 END_TEST
 
-/* ---- heartbeats: interval 1000, so send after 500, dead after 2000 ---- */
-
-static struct heartbeat beat;
-static int64_t again;
-
-static void beat_setup(void)
-{
-    beat = (struct heartbeat){.interval = 1000, .read = 10000, .written = 10000};
-}
-
-#define ck_due(now, paused, due, wait) \
-    do { \
-        ck_assert_int_eq(heartbeat_look(&beat, now, paused, &again), due); \
-        if ((due) != HEARTBEAT_SILENT && (due) != HEARTBEAT_STUCK) \
-            ck_assert_int_eq(again, wait); \
-    } while (0)
-
-START_TEST(test_beat_send)
-{
-    ck_due(10000, false, HEARTBEAT_NOTHING, 500);
-    ck_due(10499, false, HEARTBEAT_NOTHING, 1);
-    ck_due(10500, false, HEARTBEAT_SEND, 500);
-    beat.written = 10800;
-    ck_due(11000, false, HEARTBEAT_NOTHING, 300);
-    beat.written = 11700;
-    ck_due(11800, false, HEARTBEAT_NOTHING, 200); /* the end of silence comes before the next heartbeat */
-}
-END_TEST
-
-START_TEST(test_beat_silent)
-{
-    beat.written = 11999;
-    ck_due(11999, false, HEARTBEAT_NOTHING, 1);
-    ck_due(12000, false, HEARTBEAT_SILENT, 0);
-    ck_due(12000, true, HEARTBEAT_NOTHING, 499); /* we do not read */
-    beat.patient = true;
-    ck_due(50000, false, HEARTBEAT_SEND, 500);
-}
-END_TEST
-
-START_TEST(test_beat_stuck)
-{
-    beat.stuck = 10100;
-    beat.read = 12000;
-    ck_due(12099, false, HEARTBEAT_NOTHING, 1);
-    ck_due(12100, false, HEARTBEAT_STUCK, 0);
-    ck_due(12100, true, HEARTBEAT_STUCK, 0);
-    beat.patient = true;
-    ck_due(12100, false, HEARTBEAT_NOTHING, 500); /* and no heartbeat behind what cannot be sent */
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("loop");
-    TCase *turns = tcase_create("turns"), *beats = tcase_create("heartbeats");
+    TCase *turns = tcase_create("turns");
     SRunner *runner = srunner_create(suite);
     int failed;
 
@@ -328,11 +275,6 @@ int main(void)
     tcase_add_test(turns, test_gather);
     tcase_add_test(turns, test_no_sigpipe);
     suite_add_tcase(suite, turns);
-    tcase_add_checked_fixture(beats, beat_setup, NULL);
-    tcase_add_test(beats, test_beat_send);
-    tcase_add_test(beats, test_beat_silent);
-    tcase_add_test(beats, test_beat_stuck);
-    suite_add_tcase(suite, beats);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
