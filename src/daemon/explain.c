@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_MAX 16
+#define RUNS_MAX 200 /* listeners told about in all: where all emit to all, the ways are endless */
 
 /* A message on its way, and those it came from. */
 struct story {
@@ -17,6 +17,7 @@ struct story {
     const struct config_listener *teller; /* who emitted it; NULL: the message that was asked about */
     unsigned indent;
     size_t queues, runs;
+    size_t *left; /* of RUNS_MAX */
 };
 
 static void line(const struct story *story, unsigned more, const char *format, ...) HARK_PRINTF(3, 4);
@@ -50,7 +51,8 @@ static void tell_emit(const struct story *story, const struct config_listener *l
                              .out = story->out,
                              .cause = story,
                              .teller = listener,
-                             .indent = story->indent + 3};
+                             .indent = story->indent + 3,
+                             .left = story->left};
         bool same = emit.keys[i].text == listener->on.items[i];
         struct route_key emitted = same ? key : emit.keys[i];
 
@@ -66,12 +68,10 @@ static void tell_emit(const struct story *story, const struct config_listener *l
 
 static bool is_cause(const struct story *story, const struct config_listener *listener)
 {
-    unsigned depth = 0;
-
-    for (; story != NULL; story = story->cause, depth++)
+    for (; story != NULL; story = story->cause)
         if (story->teller == listener)
             return true;
-    return depth > DEPTH_MAX;
+    return false;
 }
 
 /* to: the exchange that the hop leads to, NULL: the queue. */
@@ -98,6 +98,7 @@ static void tell_route(void *arg, const struct route *route)
     struct story *story = arg;
     const struct config *config = story->config;
     size_t heard = 0;
+    bool cut = false;
 
     story->queues++;
     line(story, 0, "-> queue %s", route->queue->name);
@@ -109,6 +110,10 @@ static void tell_route(void *arg, const struct route *route)
         if (on == NULL)
             continue;
         heard++;
+        if (*story->left == 0 || --*story->left == 0) {
+            cut = true;
+            continue;
+        }
         line(story, 1, "runs %s (%s:%d, module %s), on = %s", listener->name, listener->where.file, listener->where.line,
              listener->module->name, on);
         if (is_cause(story, listener))
@@ -116,6 +121,8 @@ static void tell_route(void *arg, const struct route *route)
         else
             tell_emit(story, listener, route->key);
     }
+    if (cut)
+        line(story, 1, "... and more");
     story->runs += heard;
     if (heard > 0)
         return;
@@ -183,7 +190,8 @@ static void count_route(void *arg, const struct route *route)
 
 static size_t explain_one(const struct config *config, const char *exchange, const char *key, FILE *out)
 {
-    struct story story = {.config = config, .out = out, .indent = 1};
+    size_t left = RUNS_MAX;
+    struct story story = {.config = config, .out = out, .indent = 1, .left = &left};
     const struct config_exchange *section = config_find_exchange(config, exchange);
 
     fprintf(out, "%s, published to %s (%s%s):\n", key[0] ? key : "An empty key", shown(exchange),
