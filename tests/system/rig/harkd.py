@@ -15,9 +15,10 @@ _REPORT = re.compile(r"(ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer
 
 
 class Harkd:
-    """`ini` is the whole text of the file. With ready=True the constructor returns when harkd says that it is."""
+    """`ini` is the whole text of the file. The constructor returns when harkd consumes from all queues that listeners
+    name, with wait="ready" when it says that it is ready, with wait=None at once."""
 
-    def __init__(self, folder, ini, binary=BINARY, environment=None, arguments=(), ready=True):
+    def __init__(self, folder, ini, binary=BINARY, environment=None, arguments=(), wait="consuming"):
         self.folder = str(folder)
         self.path = os.path.join(self.folder, "hark.ini")
         self.log_path = os.path.join(self.folder, "harkd.log")
@@ -31,7 +32,7 @@ class Harkd:
         self._environment.update(environment or {})
         self.process = None
         self.write_ini(ini)
-        self.start(ready)
+        self.start(wait)
 
     def write_ini(self, text):
         """Replaces the file in one step, as an editor would."""
@@ -39,15 +40,31 @@ class Harkd:
             file.write(text)
         os.replace(self.path + ".new", self.path)
 
-    def start(self, ready=True):
+    def start(self, wait="consuming"):
         """Starts it (again, after stop or kill9)."""
         position = self.log_size()
         with open(self.log_path, "ab") as log:
             self.process = processes.start([self._binary, "-c", self.path] + self._arguments, cwd=self.folder,
                                            env=self._environment, stdout=log, stderr=log)
-        if ready:
-            self.wait_for_log(r"\bready\b", since=position)
+        if wait:
+            self.wait_for_log(r"\bready$", since=position)
+        if wait == "consuming":
+            self.wait_consuming(position)
         return self
+
+    def wait_consuming(self, since=0):
+        """Waits until every worker consumes from every queue that a listener names."""
+        workers, listening, queues = 1, False, set()
+        with open(self.path) as file:
+            for line in file:
+                key, _, value = (part.strip() for part in line.partition("="))
+                listening = line.startswith("[listener") or (listening and not line.startswith("["))
+                if key == "workers":
+                    workers = int(value)
+                elif key == "queue" and listening:
+                    queues |= set(value.split())
+        for queue in sorted(queues):
+            self.wait_for_log(r'consuming from queue "%s"' % re.escape(queue), count=workers, since=since)
 
     # The log.
 
