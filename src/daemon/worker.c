@@ -9,49 +9,15 @@
 #include "daemon/worker.h"
 
 #include "base/log.h"
-#include "client/publisher.h"
-#include "daemon/config.h"
-#include "daemon/plan.h"
-#include "dispatch/dispatcher.h"
-#include "net/tls.h"
+#include "daemon/worker_private.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #define REDECLARE_MS 30000 /* while the broker refuses a part of the topology */
 #define CLOSE_MS 2000      /* for the broker's answer to connection.close */
-#define DELAYS_MAX 256
-
-struct worker;
-
-/* A queue that is consumed. */
-struct intake {
-    struct worker *worker;
-    struct consumer *consumer;
-    struct dispatch_queue *queue;
-    bool subscribed, was_subscribed;
-};
-
-struct worker {
-    const struct worker_start *start;
-    const struct config *config;
-    struct loop *loop;
-    struct tls_context *tls;
-    struct session *consuming, *publishing;
-    struct topology *topology;
-    struct publisher *publisher;
-    struct dispatcher *dispatcher;
-    struct plan *plan;
-    struct intake *intakes;
-    size_t intake_count;
-    struct event *terminate, *control, *redeclare, *deadline;
-    uint64_t live_deliveries;
-    unsigned leaving;  /* call-backs that the end still waits for */
-    bool paused, draining, stop;
-};
 
 /* ---- figures ---- */
 
@@ -173,7 +139,7 @@ static void worker_gone(void *arg)
     worker_redeclare(((struct intake *)arg)->worker);
 }
 
-static const struct consumer_ops worker_consumer_ops = {
+const struct consumer_ops worker_consumer_ops = {
     .delivery = worker_delivery,
     .subscribed = worker_subscribed,
     .gone = worker_gone,
@@ -271,11 +237,11 @@ static void worker_blocked(void *arg, bool blocked, const char *reason)
         publisher_session_blocked(worker->publisher, blocked);
 }
 
-static const struct session_ops worker_consuming_ops = {.opened = worker_consuming_opened, .lost = worker_consuming_lost};
-static const struct session_ops worker_publishing_ops = {
+const struct session_ops worker_consuming_ops = {.opened = worker_consuming_opened, .lost = worker_consuming_lost};
+const struct session_ops worker_publishing_ops = {
     .opened = worker_publishing_opened, .lost = worker_publishing_lost, .blocked = worker_blocked};
-static const struct topology_ops worker_topology_ops = {.done = worker_declared};
-static const struct publisher_ops worker_publisher_ops = {.pressure = worker_pressure};
+const struct topology_ops worker_topology_ops = {.done = worker_declared};
+const struct publisher_ops worker_publisher_ops = {.pressure = worker_pressure};
 
 /* ---- leaving ---- */
 
@@ -383,189 +349,6 @@ static void worker_asked(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* ---- setting up ---- */
-
-static struct session *worker_session(struct worker *worker, const char *what, const struct session_ops *ops)
-{
-    const struct config *config = worker->config;
-    const struct config_general *general = &config->general;
-    struct session_host *hosts = calloc(config->url.host_count, sizeof(*hosts));
-    struct session *session;
-    char label[64];
-    struct session_options options = {
-        .label = label,
-        .hosts = hosts,
-        .host_count = config->url.host_count,
-        .vhost = config->url.vhost,
-        .user = config->url.user,
-        .password = config->url.password,
-        .external = general->auth == CONFIG_AUTH_EXTERNAL,
-        .tls = worker->tls,
-        .tls_server_name = general->tls_server_name,
-        .connect_timeout = general->connect_timeout,
-        .reconnect_min = general->reconnect_min,
-        .reconnect_max = general->reconnect_max,
-        .heartbeat = (unsigned)(general->heartbeat / 1000),
-        .frame_max = (uint32_t)general->frame_max,
-        .max_message_size = (size_t)general->max_message_size,
-    };
-
-    if (hosts == NULL)
-        return NULL;
-    snprintf(label, sizeof(label), "hark worker %u %s", worker->start->number, what);
-    for (size_t i = 0; i < config->url.host_count; i++)
-        hosts[i] = (struct session_host){.host = config->url.hosts[i].host,
-                                         .port = config->url.hosts[i].port,
-                                         .unix_path = config->url.hosts[i].path};
-    session = session_new(worker->loop, &options, ops, worker);
-    free(hosts);
-    return session;
-}
-
-static int worker_open_tls(struct worker *worker)
-{
-    const struct config_general *general = &worker->config->general;
-    struct tls_options options = {.ca = general->tls_ca,
-                                  .certificate = general->tls_certificate,
-                                  .key = general->tls_key,
-                                  .key_password = worker->config->tls_key_password,
-                                  .verify = general->tls_verify};
-    char error[512];
-
-    if (!worker->config->url.tls)
-        return 0;
-    worker->tls = tls_context_new(&options, error, sizeof(error));
-    if (worker->tls == NULL)
-        log_error("TLS: %s", error);
-    return worker->tls != NULL ? 0 : -1;
-}
-
-static int worker_open_dispatcher(struct worker *worker)
-{
-    const struct config_general *general = &worker->config->general;
-    struct dispatch_options options = {
-        .base = loop_base(worker->loop),
-        .dead_letter = general->dead_letter,
-        .dead_letter_queue = general->dead_letter_queue,
-        .frame_max = (uint32_t)general->frame_max,
-        .max_hops = (unsigned)general->max_hops,
-        .crash_limit = (unsigned)general->crash_limit,
-        .persistent = general->persistent,
-        .slow_call = general->slow_call,
-        .dedup = worker->start->dedup,
-    };
-    struct dispatch_ports ports = {
-        .arg = worker,
-        .ack = worker_ack,
-        .publish = worker_publish,
-        .redeclare = worker_redeclare,
-        .enter = worker_enter,
-        .leave = worker_leave,
-        .crashes = worker_crashes,
-        .forget = worker_forget,
-        .group = worker_group,
-    };
-
-    worker->dispatcher = dispatcher_new(&options, &ports);
-    return worker->dispatcher != NULL ? 0 : -1;
-}
-
-static int worker_open_queues(struct worker *worker)
-{
-    const struct config *config = worker->config;
-
-    worker->intakes = calloc(config->queue_count + 1, sizeof(*worker->intakes));
-    if (worker->intakes == NULL)
-        return -1;
-    for (size_t i = 0; i < config->queue_count; i++) {
-        struct config_queue *queue = &config->queues[i];
-        struct intake *intake = &worker->intakes[worker->intake_count];
-
-        if (queue->listener_count == 0)
-            continue;
-        intake->worker = worker;
-        intake->queue = dispatcher_add_queue(worker->dispatcher, queue->name, queue->dedup);
-        if (intake->queue == NULL)
-            return -1;
-        worker->intake_count++;
-    }
-    return 0;
-}
-
-static int worker_open_listener(struct worker *worker, const struct config_listener *from)
-{
-    const char **queues = calloc(from->queue_count + 1, sizeof(*queues));
-    struct dispatch_listener listener = {
-        .name = from->name,
-        .module = from->module,
-        .settings = from->settings,
-        .queues = queues,
-        .queue_count = from->queue_count,
-        .patterns = (const char *const *)from->on.items,
-        .pattern_count = from->on.count,
-        .emit_exchange = from->emit_exchange,
-        .emit_key = from->emit_key,
-        .retry = from->retry.ms,
-        .retry_count = from->retry.count,
-        .timeout = from->timeout,
-        .concurrency = (unsigned)from->concurrency,
-    };
-    int result;
-
-    if (queues == NULL)
-        return -1;
-    for (size_t i = 0; i < from->queue_count; i++)
-        queues[i] = from->queues[i]->name;
-    result = dispatcher_add_listener(worker->dispatcher, &listener);
-    free(queues);
-    return result;
-}
-
-static int worker_open_consumers(struct worker *worker)
-{
-    const struct config *config = worker->config;
-    size_t at = 0;
-
-    for (size_t i = 0; i < config->queue_count; i++) {
-        const struct config_queue *queue = &config->queues[i];
-        struct consumer_options options = {
-            .queue = queue->name,
-            .section = queue->where.label,
-            .prefetch = (uint16_t)queue->prefetch,
-            .argument_count = queue->consume_arguments.count,
-            .retry_min = config->general.reconnect_min,
-            .retry_max = config->general.reconnect_max,
-        };
-
-        if (queue->listener_count == 0)
-            continue;
-        options.arguments = plan_arguments(worker->plan, &queue->consume_arguments);
-        worker->intakes[at].consumer = consumer_new(worker->consuming, &options, &worker_consumer_ops, &worker->intakes[at]);
-        if (worker->intakes[at++].consumer == NULL)
-            return -1;
-    }
-    return 0;
-}
-
-static int worker_open_client(struct worker *worker)
-{
-    const struct config_general *general = &worker->config->general;
-    struct publisher_options options = {.window = (unsigned)general->publish_window, .confirm = general->confirm};
-    int64_t delays[DELAYS_MAX];
-    size_t count = dispatcher_delays(worker->dispatcher, delays, DELAYS_MAX);
-
-    worker->plan = plan_new(worker->config, delays, count);
-    worker->consuming = worker_session(worker, "consuming", &worker_consuming_ops);
-    worker->publishing = worker_session(worker, "publishing", &worker_publishing_ops);
-    if (worker->plan == NULL || worker->consuming == NULL || worker->publishing == NULL)
-        return -1;
-    worker->topology = topology_new(worker->consuming, worker->plan->items, worker->plan->count, &worker_topology_ops, worker);
-    worker->publisher = publisher_new(worker->publishing, &options, &worker_publisher_ops, worker);
-    if (worker->topology == NULL || worker->publisher == NULL)
-        return -1;
-    return worker_open_consumers(worker);
-}
-
 static int worker_open_events(struct worker *worker)
 {
     struct event_base *base = loop_base(worker->loop);
@@ -612,6 +395,17 @@ static void worker_close(struct worker *worker)
 int worker_run(const struct worker_start *start)
 {
     struct worker worker = {.start = start, .config = start->config, .loop = loop_new()};
+    struct dispatch_ports ports = {
+        .arg = &worker,
+        .ack = worker_ack,
+        .publish = worker_publish,
+        .redeclare = worker_redeclare,
+        .enter = worker_enter,
+        .leave = worker_leave,
+        .crashes = worker_crashes,
+        .forget = worker_forget,
+        .group = worker_group,
+    };
     int status = EX_CONFIG;
 
     if (worker.loop == NULL || worker_open_events(&worker) != 0) {
@@ -619,21 +413,9 @@ int worker_run(const struct worker_start *start)
         status = EX_OSERR;
         goto done;
     }
-    if (worker_open_tls(&worker) != 0)
+    if (worker_open_tls(&worker) != 0 || worker_open_dispatcher(&worker, &ports) != 0 ||
+        worker_open_listeners(&worker) != 0 || worker_open_client(&worker) != 0)
         goto done;
-    if (worker_open_dispatcher(&worker) != 0 || worker_open_queues(&worker) != 0) {
-        log_error("out of memory");
-        status = EX_OSERR;
-        goto done;
-    }
-    for (size_t i = 0; i < start->config->listener_count; i++)
-        if (worker_open_listener(&worker, &start->config->listeners[i]) != 0)
-            goto done;
-    if (worker_open_client(&worker) != 0) {
-        log_error("out of memory");
-        status = EX_OSERR;
-        goto done;
-    }
     slot_set_state(start->slot, SLOT_STARTED);
     session_start(worker.consuming);
     session_start(worker.publishing);

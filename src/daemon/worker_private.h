@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* What worker.c (its life) and worker_open.c (its making) share. */
+#ifndef DAEMON_WORKER_PRIVATE_H
+#define DAEMON_WORKER_PRIVATE_H
+
+#include "client/publisher.h"
+#include "daemon/config.h"
+#include "daemon/plan.h"
+#include "daemon/worker.h"
+#include "dispatch/dispatcher.h"
+#include "net/tls.h"
+
+struct worker;
+
+/* A queue that is consumed. */
+struct intake {
+    struct worker *worker;
+    struct consumer *consumer;
+    struct dispatch_queue *queue;
+    bool subscribed, was_subscribed;
+};
+
+struct worker {
+    const struct worker_start *start;
+    const struct config *config;
+    struct loop *loop;
+    struct tls_context *tls;
+    struct session *consuming, *publishing;
+    struct topology *topology;
+    struct publisher *publisher;
+    struct dispatcher *dispatcher;
+    struct plan *plan;
+    struct intake *intakes;
+    size_t intake_count;
+    struct event *terminate, *control, *redeclare, *deadline;
+    uint64_t live_deliveries;
+    unsigned leaving;  /* call-backs that the end still waits for */
+    bool paused, draining, stop;
+};
+
+/* ---- worker_open.c: each 0, or -1 after a line in the log ---- */
+int worker_open_tls(struct worker *worker) HARK_MUSTCHECK;
+int worker_open_dispatcher(struct worker *worker, const struct dispatch_ports *ports) HARK_MUSTCHECK;
+int worker_open_listeners(struct worker *worker) HARK_MUSTCHECK;
+/* Sessions, topology, publisher, consumers; nothing is started. */
+int worker_open_client(struct worker *worker) HARK_MUSTCHECK;
+
+/* ---- worker.c: what they call back ---- */
+extern const struct session_ops worker_consuming_ops, worker_publishing_ops;
+extern const struct topology_ops worker_topology_ops;
+extern const struct publisher_ops worker_publisher_ops;
+extern const struct consumer_ops worker_consumer_ops;
+
+#endif
