@@ -152,10 +152,13 @@ static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool 
 
 static bool publisher_same(const struct outgoing *outgoing, const struct message *message)
 {
+    struct properties properties;
+    struct reply error;
+
     return !outgoing->returned && span_equal(outgoing->routing_key, message->routing_key) &&
-           span_equal(outgoing->exchange, message->exchange) &&
-           span_equal(outgoing->message_id, message->properties.message_id) &&
-           span_equal(outgoing->body, message->body);
+           span_equal(outgoing->exchange, message->exchange) && span_equal(outgoing->body, message->body) &&
+           properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
+           span_equal(properties.message_id, message->properties.message_id);
 }
 
 /* basic.return carries no number, but the whole message, and comes before its basic.ack. Equal messages are equal in this,

@@ -232,7 +232,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     } else if (parent != NULL && body.length > 0 && body.data == parent->message->body.data) {
         body_owner = parent->message;
     }
-    return outgoing_new(exchange, key, raw, span_of(NULL, 0), body, body_owner);
+    return outgoing_new(exchange, key, raw, body, body_owner);
 }
 
 int hark_emit(struct hark_event *event, const struct hark_message *message)

@@ -116,7 +116,7 @@ static void kit_record(struct hark_test *t, struct outgoing *outgoing)
     if (message == NULL)
         kit_die("out of memory");
     message->outgoing = outgoing_new(outgoing->exchange, outgoing->routing_key, outgoing->raw_properties,
-                                     span_of(NULL, 0), outgoing->body, outgoing->body_owner);
+                                     outgoing->body, outgoing->body_owner);
     if (message->outgoing == NULL || properties_parse(message->outgoing->raw_properties, &message->properties, &error) != 0)
         kit_die("what was emitted has no sound properties");
     properties = &message->properties;

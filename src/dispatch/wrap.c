@@ -111,7 +111,7 @@ static struct outgoing *wrap_finish(struct dispatcher *dispatcher, struct proper
     raw = buf_span(out);
     if (dispatcher->headers.failed || out->failed || raw.length > emit_header_room(dispatcher))
         return NULL;
-    return outgoing_new(exchange, key, raw, span_of(NULL, 0), message->body, message);
+    return outgoing_new(exchange, key, raw, message->body, message);
 }
 
 /* Room for headers beside the other properties. */

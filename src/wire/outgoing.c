@@ -14,7 +14,7 @@ static struct span outgoing_copy(uint8_t **to, struct span from)
 }
 
 struct outgoing *outgoing_new(struct span exchange, struct span routing_key, struct span raw_properties,
-                              struct span message_id, struct span body, struct message *body_owner)
+                              struct span body, struct message *body_owner)
 {
     size_t own_body = body_owner != NULL ? 0 : body.length;
     size_t size = exchange.length + routing_key.length + raw_properties.length + own_body;
@@ -28,9 +28,6 @@ struct outgoing *outgoing_new(struct span exchange, struct span routing_key, str
     outgoing->exchange = outgoing_copy(&to, exchange);
     outgoing->routing_key = outgoing_copy(&to, routing_key);
     outgoing->raw_properties = outgoing_copy(&to, raw_properties);
-    if (message_id.length > 0)
-        outgoing->message_id = span_of(outgoing->raw_properties.data + (message_id.data - raw_properties.data),
-                                       message_id.length);
     if (body_owner != NULL)
         outgoing->body_owner = message_hold(body_owner);
     else

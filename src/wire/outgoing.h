@@ -23,17 +23,17 @@ struct outgoing {
     /* Called once; owns the outgoing from then on (outgoing_free). `why` is the broker's text, "" if none. */
     void (*done)(struct outgoing *outgoing, enum outcome outcome, const char *why);
     void *owner;            /* for `done` */
-    struct span exchange, routing_key, raw_properties, message_id;
+    struct span exchange, routing_key, raw_properties;
     struct span body;
     struct message *body_owner; /* reference held, or NULL: the body is in `bytes` */
     bool returned;              /* the publisher's note between basic.return and basic.ack */
     uint8_t bytes[];
 };
 
-/* A copy of everything; the body is not copied when body_owner is given (a reference is taken). message_id must be a view
- * into raw_properties or empty. NULL: no memory. */
+/* A copy of everything; the body is not copied when body_owner is given (a reference is taken).
+ * NULL: no memory. */
 struct outgoing *outgoing_new(struct span exchange, struct span routing_key, struct span raw_properties,
-                              struct span message_id, struct span body, struct message *body_owner) HARK_MUSTCHECK;
+                              struct span body, struct message *body_owner) HARK_MUSTCHECK;
 void outgoing_free(struct outgoing *outgoing);
 
 #endif
