@@ -30,7 +30,7 @@ static void setup(void)
     end.link = link_connect(loop, &address, &end_ops, &end);
     ck_assert_ptr_nonnull(end.link);
     ck_assert_uint_eq(end.opened, 0);
-    fd = end_accept(listener);
+    fd = end_accept(loop, listener);
     peer_until(loop, end.opened == 1);
     end_shrink(end.link->stream.fd);
     link_set_frame_max(end.link, FRAME_LIMIT);

@@ -30,6 +30,6 @@ void end_shrink(int fd);
 
 /* A listener on the loopback. */
 int end_listen(uint16_t *port);
-int end_accept(int listener);
+int end_accept(struct loop *loop, int listener); /* turns the loop until somebody comes */
 
 #endif
