@@ -15,7 +15,7 @@ static void buf_compact(struct buf *buf)
 
     if (buf->start == 0)
         return;
-    if (length > 0)
+    if (buf->data != NULL)
         memmove(buf->data, buf->data + buf->start, length);
     buf->start = 0;
     buf->end = length;
