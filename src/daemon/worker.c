@@ -204,7 +204,10 @@ static void worker_consuming_lost(void *arg, const char *why)
 
 static void worker_pressure(void *arg, bool high)
 {
-    worker_pause(arg, high);
+    struct worker *worker = arg;
+
+    if (!worker->draining)
+        worker_pause(worker, high);
 }
 
 static void worker_publishing_opened(void *arg)
@@ -297,6 +300,7 @@ static void worker_drain(struct worker *worker)
     if (worker->draining)
         return;
     worker->draining = true;
+    worker_pause(worker, false); /* cancel-ok and close-ok must be heard */
     slot_set_state(worker->start->slot, SLOT_DRAINING);
     log_info("draining: %llu in hand", (unsigned long long)dispatcher_counters(worker->dispatcher)->in_hand);
     evtimer_add(worker->deadline, &wait);
