@@ -76,6 +76,32 @@ int check_line(const struct check *check, const struct config_where *where, cons
 
 /* ---- [hark] ---- */
 
+/* Dead letters must arrive: what no queue takes comes back, and its event is never done. */
+static void check_dead_letters(struct check *check, const struct config_where *where)
+{
+    const struct config *config = check->config;
+    const char *exchange = config->general.dead_letter;
+    enum route_type type = route_type_of(config, exchange);
+    size_t bound = 0;
+
+    if (config->general.dead_letter_queue[0] != 0) {
+        if (type != ROUTE_TOPIC && type != ROUTE_FANOUT)
+            check_warn(check, where, check_line(check, where, "dead_letter"),
+                       "dead_letter = %s: a %s; dead letters keep their keys, which reach the queue %s through a topic or "
+                       "fanout exchange only",
+                       exchange, route_type_name(type), config->general.dead_letter_queue);
+        return;
+    }
+    for (size_t i = 0; i < config->queue_count; i++)
+        for (size_t k = 0; k < config->queues[i].bindings.count; k++)
+            bound += strcmp(config->queues[i].bindings.items[k].exchange, exchange) == 0;
+    if (bound == 0)
+        check_warn(check, where, check_line(check, where, "dead_letter_queue"),
+                   "dead_letter_queue is empty, and no queue here is bound to %s: unless one is elsewhere, dead letters come "
+                   "back and their events are never done",
+                   exchange);
+}
+
 static void check_general(struct check *check)
 {
     const struct config *config = check->config;
@@ -99,6 +125,7 @@ static void check_general(struct check *check)
     if (!general->confirm)
         check_note(check, &where, check_line(check, &where, "confirm"),
                    "confirm = no: messages that listeners emit can be lost");
+    check_dead_letters(check, &where);
     if (config->listener_count == 0)
         check_note(check, &where, 0, "there is no [listener NAME]: nothing will be consumed");
 }
@@ -163,30 +190,19 @@ static bool reserved(const char *name)
 
 static void check_exchange(struct check *check, const struct config_exchange *exchange)
 {
-    const struct config_general *general = &check->config->general;
-
     if (reserved(exchange->name))
         check_error(check, &exchange->where, 0, "names that begin with hark.retry. are harkd's own");
-    if (strcmp(exchange->name, general->dead_letter) == 0 && exchange->declare == CONFIG_DECLARE_YES &&
-        (strcmp(exchange->type, "topic") != 0 || !exchange->durable || exchange->auto_delete || exchange->internal ||
-         exchange->arguments.count > 0))
-        check_error(check, &exchange->where, 0,
-                    "harkd declares it for the dead letters, as a durable topic exchange without arguments: both cannot be");
+    if (strcmp(exchange->name, check->config->general.dead_letter) == 0 && exchange->internal)
+        check_error(check, &exchange->where, check_line(check, &exchange->where, "internal"),
+                    "it takes the dead letters, and nobody may publish to an internal exchange");
     check_bindings(check, &exchange->where, &exchange->bindings);
     check_argument_exchange(check, &exchange->where, &exchange->arguments, "alternate-exchange");
 }
 
 static void check_queue(struct check *check, const struct config_queue *queue)
 {
-    const struct config_general *general = &check->config->general;
-
     if (reserved(queue->name))
         check_error(check, &queue->where, 0, "names that begin with hark.retry. are harkd's own");
-    if (strcmp(queue->name, general->dead_letter_queue) == 0 && queue->declare == CONFIG_DECLARE_YES &&
-        (!queue->durable || queue->auto_delete || queue->exclusive || queue->arguments.count > 0))
-        check_error(check, &queue->where, 0,
-                    "harkd declares it for the dead letters, as a durable queue without arguments: both cannot be; with "
-                    "an empty `dead_letter_queue` it does not, then bind it here");
     check_bindings(check, &queue->where, &queue->bindings);
     check_argument_exchange(check, &queue->where, &queue->arguments, "x-dead-letter-exchange");
     if (queue->listener_count == 0)
@@ -232,8 +248,11 @@ static void check_emit(struct check *check, const struct config_listener *listen
         check->no_memory = true;
         return;
     }
-    if (emit.exchange == NULL)
+    if (emit.exchange == NULL) {
+        if (route_emit_missing(listener))
+            check_warn(check, &listener->where, 0, "neither emit nor exchange is set: what it emits has nowhere to go");
         return;
+    }
     check_exchange_name(check, &listener->where, line, "emit", emit.exchange);
     exchange = config_find_exchange(check->config, emit.exchange);
     if (exchange != NULL && exchange->internal)

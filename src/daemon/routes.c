@@ -184,14 +184,27 @@ void route_find(const struct config *config, const char *exchange, struct route_
 
 /* ---- what a listener emits ---- */
 
-static const char *module_setting(const struct config_listener *listener, const char *name)
+static const struct hark_setting *module_row(const struct config_listener *listener, const char *name)
 {
     const struct hark_setting *row = listener->module ? listener->module->settings : NULL;
 
     for (; row != NULL && row->type != HARK_END; row++)
         if (row->type == HARK_STRING && strcmp(row->name, name) == 0)
-            return *(char *const *)(const void *)((const char *)listener->settings + row->offset);
+            return row;
     return NULL;
+}
+
+static const char *module_setting(const struct config_listener *listener, const char *name)
+{
+    const struct hark_setting *row = module_row(listener, name);
+
+    return row ? *(char *const *)(const void *)((const char *)listener->settings + row->offset) : NULL;
+}
+
+bool route_emit_missing(const struct config_listener *listener)
+{
+    return module_row(listener, "exchange") != NULL && module_setting(listener, "exchange") == NULL &&
+           listener->emit_exchange == NULL;
 }
 
 /* Words with something in braces can become anything. */

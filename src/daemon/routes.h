@@ -68,6 +68,8 @@ struct route_emit {
 };
 int route_emit_of(const struct config_listener *listener, struct route_emit *emit) HARK_MUSTCHECK;
 void route_emit_free(struct route_emit *emit);
+/* Its module always emits (it has a setting `exchange`), and nothing says where to. */
+bool route_emit_missing(const struct config_listener *listener);
 
 /* Which of its patterns makes a listener run for what comes this way; NULL: none. */
 const char *route_heard(const struct config_listener *listener, const struct route *route);

@@ -136,16 +136,10 @@ START_TEST(test_names)
                      "hark.ini:4: [queue q] warning: bind = elsewhere #: there is no section [exchange elsewhere]: it must "
                      "exist already; with a section it is declared, or with `declare = no` known\n"
                      "hark.ini:5: [queue r] note: no listener names it: it is declared and not consumed\n");
-    ck_assert_str_eq(findings("[exchange hark.dead]\ntype = direct\n[queue hark.retry.5]\n[queue hark.dead]\n"
-                              "argument.x-max-length = 5\n", -1),
+    ck_assert_str_eq(findings("[queue hark.retry.5]\n", -1),
                      "hark.ini: [hark] note: there is no [listener NAME]: nothing will be consumed\n"
-                     "hark.ini:1: [exchange hark.dead] error: harkd declares it for the dead letters, as a durable topic "
-                     "exchange without arguments: both cannot be\n"
-                     "hark.ini:3: [queue hark.retry.5] error: names that begin with hark.retry. are harkd's own\n"
-                     "hark.ini:3: [queue hark.retry.5] note: no listener names it: it is declared and not consumed\n"
-                     "hark.ini:4: [queue hark.dead] error: harkd declares it for the dead letters, as a durable queue "
-                     "without arguments: both cannot be; with an empty `dead_letter_queue` it does not, then bind it here\n"
-                     "hark.ini:4: [queue hark.dead] note: no listener names it: it is declared and not consumed\n");
+                     "hark.ini:1: [queue hark.retry.5] error: names that begin with hark.retry. are harkd's own\n"
+                     "hark.ini:1: [queue hark.retry.5] note: no listener names it: it is declared and not consumed\n");
     ck_assert_str_eq(findings("[queue q]\n" LISTENER("l", "on = user.sig* #\n"), 0),
                      "hark.ini:5: [listener l] warning: user.sig*: * and # are wildcards as whole words only; here they "
                      "stand for themselves\n"
@@ -165,6 +159,22 @@ START_TEST(test_general)
 }
 END_TEST
 
+START_TEST(test_dead_letters)
+{
+    ck_assert_str_eq(findings("[queue q]\n[queue hark.dead]\ntype = quorum\n" LISTENER("l", "")
+                              "[listener d]\nmodule = plain\nqueue = hark.dead\n", 0), "");
+    ck_assert_str_eq(findings("[hark]\ndead_letter = d\n[exchange d]\ntype = direct\ninternal = yes\n[queue q]\n"
+                              LISTENER("l", ""), -1),
+                     "hark.ini:2: [hark] warning: dead_letter = d: a direct exchange; dead letters keep their keys, which "
+                     "reach the queue d through a topic or fanout exchange only\n"
+                     "hark.ini:5: [exchange d] error: it takes the dead letters, and nobody may publish to an internal "
+                     "exchange\n");
+    ck_assert_str_eq(findings("[hark]\ndead_letter_queue =\n[queue q]\n" LISTENER("l", ""), 0),
+                     "hark.ini:2: [hark] warning: dead_letter_queue is empty, and no queue here is bound to hark.dead: unless "
+                     "one is elsewhere, dead letters come back and their events are never done\n");
+}
+END_TEST
+
 START_TEST(test_emit)
 {
     ck_assert_str_eq(findings("[exchange inner]\ninternal = yes\n[queue q]\n[queue r]\nbind = inner\n"
@@ -176,6 +186,8 @@ START_TEST(test_emit)
     ck_assert_str_eq(findings("[queue q]\n" LISTENER("l", "emit = \"\" jobs\n"), 0),
                      "hark.ini:5: [listener l] warning: emit: there is no section [queue jobs]; what no queue takes comes "
                      "back, and its event is retried\n");
+    ck_assert_str_eq(findings("[queue q]\n[listener l]\nmodule = forward\nqueue = q\n", 0),
+                     "hark.ini:2: [listener l] warning: neither emit nor exchange is set: what it emits has nowhere to go\n");
     /* An alternate exchange takes what nothing else does. */
     ck_assert_str_eq(findings(EVENTS "argument.alternate-exchange = amq.fanout\n[queue q]\n[queue r]\nbind = amq.fanout\n"
                                   LISTENER("l", "emit = events k\n"), 0),
@@ -301,6 +313,7 @@ int main(void)
     tcase_add_test(cases, test_unheard);
     tcase_add_test(cases, test_names);
     tcase_add_test(cases, test_general);
+    tcase_add_test(cases, test_dead_letters);
     tcase_add_test(cases, test_emit);
     tcase_add_test(cases, test_cycles);
     tcase_add_test(cases, test_many);
