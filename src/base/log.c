@@ -273,7 +273,8 @@ static int start_thread(void)
     pthread_condattr_destroy(&clock);
     logger.start = logger.used = logger.batched = 0;
     logger.dropped = 0;
-    logger.stopping = logger.busy = false;
+    logger.stopping = false;
+    logger.busy = true; /* until the thread waits for the first line */
     logger.pid = getpid();
 
     pthread_attr_init(&attr);
@@ -299,7 +300,12 @@ int log_start_to(enum log_format format, enum log_level level, int fd, const cha
     if (log_output_open(&logger.output, format, fd, journal_path) != 0)
         return -1;
     log_threshold = level;
-    return start_thread();
+    if (start_thread() != 0)
+        return -1;
+    /* A thread allocates while it starts. A fork() in the midst of that would leave the child an allocator that is locked
+     * for ever, where the C library does not see to it (AddressSanitizer's does not). */
+    log_flush(1000);
+    return 0;
 }
 
 int log_start(enum log_format format, enum log_level level)
