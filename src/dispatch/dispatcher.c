@@ -314,25 +314,32 @@ void dispatcher_set_frame_max(struct dispatcher *dispatcher, uint32_t frame_max)
     dispatcher->options.frame_max = frame_max;
 }
 
+/* Into the sorted array, once. */
+static size_t delays_put(int64_t *delays, size_t count, size_t size, int64_t delay)
+{
+    size_t at = 0;
+
+    while (at < count && delays[at] < delay)
+        at++;
+    if ((at < count && delays[at] == delay) || count == size)
+        return count;
+    memmove(&delays[at + 1], &delays[at], (count - at) * sizeof(*delays));
+    delays[at] = delay;
+    return count + 1;
+}
+
 size_t dispatcher_delays(const struct dispatcher *dispatcher, int64_t *delays, size_t size)
 {
     size_t count = 0;
 
+    for (const struct dispatch_queue *queue = dispatcher->queues; queue != NULL; queue = queue->next)
+        if (queue->dead_letters)
+            count = delays_put(delays, count, size, DISPATCH_DEAD_PAUSE);
     for (size_t i = 0; i < dispatcher->instance_count; i++) {
         const struct dispatch_listener *listener = &dispatcher->instances[i]->listener;
 
-        for (size_t k = 0; k < listener->retry_count; k++) {
-            int64_t delay = listener->retry[k];
-            size_t at = 0;
-
-            while (at < count && delays[at] < delay)
-                at++;
-            if ((at < count && delays[at] == delay) || count == size)
-                continue;
-            memmove(&delays[at + 1], &delays[at], (count - at) * sizeof(*delays));
-            delays[at] = delay;
-            count++;
-        }
+        for (size_t k = 0; k < listener->retry_count; k++)
+            count = delays_put(delays, count, size, listener->retry[k]);
     }
     return count;
 }

@@ -182,8 +182,8 @@ void event_dead_letter(struct hark_event *event, const char *reason)
     if (delivery->queue->dead_letters) {
         /* A dead letter that fails again must not go round: it waits and comes back. */
         event_say(event, LOG_LEVEL_WARNING, "a dead letter failed again, %s: %s; back in %d s", reason,
-                  event->why != NULL ? event->why : "no reason given", COPY_PAUSE_MAX / 1000);
-        event_send_copy(event, wrap_retry(event, COPY_PAUSE_MAX));
+                  event->why != NULL ? event->why : "no reason given", DISPATCH_DEAD_PAUSE / 1000);
+        event_send_copy(event, wrap_retry(event, DISPATCH_DEAD_PAUSE));
         return;
     }
     event->dead = true;

@@ -23,6 +23,7 @@
 
 #define DISPATCH_ID_SIZE 32 /* hex digits of an id that hark makes */
 #define DISPATCH_WHY_MAX 1024
+#define DISPATCH_DEAD_PAUSE 60000 /* ms before a dead letter that failed again comes back */
 
 /* Something that hark does for an instance: a wait, a file being read, a program, a message without an event. `stop` ends
  * it without a word to the module, and frees it. */

@@ -156,7 +156,7 @@ static void process_reap(const struct hark_process *process)
         ;
 }
 
-/* Nobody wants it any more, and it was started only now. */
+/* In a thread: nobody wants it any more. */
 static void process_orphan(void *data)
 {
     process_kill_group(data);
@@ -379,6 +379,18 @@ static void process_spawned(void *data)
         process_tell_group(process, true);
 }
 
+static void process_unwatch(struct hark_process *process)
+{
+    for (int i = 0; i < 3; i++) {
+        if (process->events[i] != NULL)
+            event_free(process->events[i]);
+        process->events[i] = NULL;
+    }
+    if (process->exited != NULL)
+        event_free(process->exited);
+    process->exited = NULL;
+}
+
 static void process_stop(struct helper *helper)
 {
     struct hark_process *process = HARK_CONTAINER(helper, struct hark_process, helper);
@@ -388,12 +400,16 @@ static void process_stop(struct helper *helper)
         thread_abandon(process->job); /* and killed as soon as it is there */
         return;
     }
-    process_kill_group(process);
-    if (!process->over) {
-        process_reap(process); /* SIGKILL: it does not take long */
-        process_tell_group(process, false);
+    if (process->over) {
+        process_kill_group(process);
+        process_free(process);
+        return;
     }
-    process_free(process);
+    process_tell_group(process, false);
+    process_unwatch(process);
+    /* Even SIGKILL can take its time, when the program waits for a disk: that is a thread's to wait for. */
+    if (thread_detach(process_orphan, process) != 0)
+        process_orphan(process);
 }
 
 static int process_pipes(struct hark_process *process)

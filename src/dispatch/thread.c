@@ -59,7 +59,7 @@ static void thread_ready(evutil_socket_t fd, short what, void *arg)
     done(data);
 }
 
-static int thread_spawn(struct thread_job *job)
+static int thread_spawn(void *(*run)(void *), void *data)
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -72,10 +72,37 @@ static int thread_spawn(struct thread_job *job)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     failed = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) != 0 ||
              pthread_attr_setstacksize(&attributes, THREAD_STACK) != 0 ||
-             pthread_create(&thread, &attributes, thread_main, job) != 0;
+             pthread_create(&thread, &attributes, run, data) != 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return failed ? -1 : 0;
+}
+
+struct detached {
+    thread_work work;
+    void *data;
+};
+
+static void *thread_detached(void *arg)
+{
+    struct detached *detached = arg;
+
+    detached->work(detached->data);
+    free(detached);
+    return NULL;
+}
+
+int thread_detach(thread_work work, void *data)
+{
+    struct detached *detached = malloc(sizeof(*detached));
+
+    if (detached == NULL)
+        return -1;
+    *detached = (struct detached){.work = work, .data = data};
+    if (thread_spawn(thread_detached, detached) == 0)
+        return 0;
+    free(detached);
+    return -1;
 }
 
 struct thread_job *thread_start(struct event_base *base, thread_work work, thread_done done, thread_done orphan,
@@ -92,7 +119,7 @@ struct thread_job *thread_start(struct event_base *base, thread_work work, threa
         return NULL;
     }
     job->event = event_new(base, job->fd, EV_READ, thread_ready, job);
-    if (job->event != NULL && event_add(job->event, NULL) == 0 && thread_spawn(job) == 0)
+    if (job->event != NULL && event_add(job->event, NULL) == 0 && thread_spawn(thread_main, job) == 0)
         return job;
     if (job->event != NULL)
         event_free(job->event);

@@ -21,4 +21,7 @@ struct thread_job *thread_start(struct event_base *base, thread_work work, threa
                                 void *data) HARK_MUSTCHECK;
 void thread_abandon(struct thread_job *job);
 
+/* Work that nobody waits for. -1: no thread to be had. */
+int thread_detach(thread_work work, void *data) HARK_MUSTCHECK;
+
 #endif
