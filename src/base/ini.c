@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void ini_error(struct ini_errors *errors, const char *file, int line, const char *label, const char *format, ...)
+void ini_error(struct ini_errors *errors, const char *file, int line, const char *label,
+               const char *format, ...)
 {
     struct buf buf = {0};
     char text[2048];
@@ -57,7 +58,8 @@ void ini_complain(struct ini_reader *reader, const struct ini_source *source, co
 {
     const struct ini_section *section = ini_current(reader, source);
 
-    ini_error(reader->errors, source->file, source->line, section ? section->label : NULL, "%s", text);
+    ini_error(reader->errors, source->file, source->line, section ? section->label : NULL, "%s",
+              text);
 }
 
 void ini_stop(struct ini_reader *reader, const struct ini_source *source, const char *text)
@@ -87,7 +89,8 @@ static int slurp(int file, struct buf *to)
     }
 }
 
-/* 0; -1 with errno if it cannot be read: the caller complains. Mistakes in it are reported from here. */
+/* 0; -1 with errno if it cannot be read: the caller complains. Mistakes in it are reported from
+ * here. */
 static int read_file(struct ini_reader *reader, const struct ini_source *parent, const char *path)
 {
     struct ini_source source = {.parent = parent, .depth = parent ? parent->depth + 1 : 0};
@@ -141,7 +144,9 @@ void ini_include(struct ini_reader *reader, const struct ini_source *source, con
     char *full = NULL;
 
     if (pattern[0] == 0 || source->memory) {
-        ini_complain(reader, source, pattern[0] ? "include works in files only" : "include = : expected a file name");
+        ini_complain(reader, source,
+                     pattern[0] ? "include works in files only"
+                                : "include = : expected a file name");
         return;
     }
     if (source->depth == INI_DEPTH_MAX) {
@@ -186,7 +191,8 @@ static int by_label(const void *left, const void *right)
 
 static void find_twins(struct ini *ini, struct ini_errors *errors)
 {
-    const struct ini_section **sorted = malloc((ini->section_count + 1) * sizeof(const struct ini_section *));
+    const struct ini_section **sorted = malloc((ini->section_count + 1) *
+                                               sizeof(const struct ini_section *));
     const struct ini_section *first;
 
     if (sorted == NULL) {

@@ -5,21 +5,26 @@
  *     [kind name]                      ; the name may be "quoted"
  *     key = value                      ; a comment: at the start of a line or after a blank
  *     key = "a value \"quoted\" \n"    # whole value quoted: escapes \" \\ \n \t, `quoted` is set
- *     key = ${HOME}/x ${USER:-nobody}  ; environment; $$ is a dollar; unset without a default: an error
+ *     key = ${HOME}/x ${USER:-nobody}  ; environment; $$ is a dollar; unset without a default: an
+ * error
  *     key = one two \
  *           three                      ; a backslash at the end continues the line
  *     include = conf.d/[a-z]*.ini      ; in [hark] or before the first section: see below
  *
- * Knows nothing of which sections and keys exist: that is the caller's. Two rules it does enforce, as they need all
- * files: the same section twice is an error that names the first, and a key stands in a section.
+ * Knows nothing of which sections and keys exist: that is the caller's. Two rules it does enforce,
+ * as they need all files: the same section twice is an error that names the first, and a key stands
+ * in a section.
  *
- * `include` takes a glob relative to the including file, read in sorted order. A plain name must exist, a pattern
- * may match nothing. Depth is bounded, and a file that includes itself is an error.
+ * `include` takes a glob relative to the including file, read in sorted order. A plain name must
+ * exist, a pattern may match nothing. Depth is bounded, and a file that includes itself is an
+ * error.
  *
- * Why not inih: Debian's build of it cuts lines at 200 bytes, and tells its handler no line numbers.
+ * Why not inih: Debian's build of it cuts lines at 200 bytes, and tells its handler no line
+ * numbers.
  *
- * Every error is one line, `file:line: [section] text`; reading goes on after an error, so that all of them are
- * reported at once. File contents may be hostile: files, lines, sections, entries and errors are bounded.
+ * Every error is one line, `file:line: [section] text`; reading goes on after an error, so that all
+ * of them are reported at once. File contents may be hostile: files, lines, sections, entries and
+ * errors are bounded.
  */
 #ifndef BASE_INI_H
 #define BASE_INI_H
@@ -66,15 +71,17 @@ struct ini {
     size_t entry_count;
 };
 
-/* What could be read, also when there were errors; NULL only without memory. The caller looks at errors->count. */
+/* What could be read, also when there were errors; NULL only without memory. The caller looks at
+ * errors->count. */
 struct ini *ini_read(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
 /* The same from memory; `name` stands for the file in messages. `include` is an error here. */
-struct ini *ini_parse(const char *name, const char *text, size_t length, struct ini_errors *errors) HARK_MUSTCHECK;
+struct ini *ini_parse(const char *name, const char *text, size_t length,
+                      struct ini_errors *errors) HARK_MUSTCHECK;
 void ini_free(struct ini *ini);
 
 /* Adds `file:line: [section] text`. line 0: none; label NULL: none. */
-void ini_error(struct ini_errors *errors, const char *file, int line, const char *label, const char *format, ...)
-    HARK_PRINTF(5, 6);
+void ini_error(struct ini_errors *errors, const char *file, int line, const char *label,
+               const char *format, ...) HARK_PRINTF(5, 6);
 void ini_errors_free(struct ini_errors *errors);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two halves of the ini reader, known to ini.c (files, includes, what outlives the reading) and ini_parse.c (lines
- * into sections and entries) alone.
+ * The two halves of the ini reader, known to ini.c (files, includes, what outlives the reading) and
+ * ini_parse.c (lines into sections and entries) alone.
  */
 #ifndef BASE_INI_READER_H
 #define BASE_INI_READER_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The parsers of single values. All accept the whole text or nothing: no leading or trailing blanks, no rest. */
+/* The parsers of single values. All accept the whole text or nothing: no leading or trailing
+ * blanks, no rest. */
 #include "base/settings.h"
 
 #include <ctype.h>
@@ -16,7 +17,10 @@ static const struct unit durations[] = {
     {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}, {"d", 24 * 60 * 60 * 1000},
 };
 static const struct unit sizes[] = {
-    {"", 1}, {"K", 1024}, {"M", 1024 * 1024}, {"G", 1024 * 1024 * 1024},
+    {"", 1},
+    {"K", 1024},
+    {"M", 1024 * 1024},
+    {"G", 1024 * 1024 * 1024},
 };
 
 /* The digits at the start of `text`. NULL: none, or too large. Otherwise where they end. */
@@ -53,8 +57,8 @@ int settings_parse_duration(const char *text, int64_t *ms, char *error, size_t s
             *ms = 0;
             return 0;
         }
-        snprintf(error, size, "%s has no unit; a duration is written %sms, %ss, %sm, %sh or %sd", text, text, text, text,
-                 text, text);
+        snprintf(error, size, "%s has no unit; a duration is written %sms, %ss, %sm, %sh or %sd",
+                 text, text, text, text, text, text);
         return -1;
     }
     if (rest == NULL || scale(durations, HARK_COUNT(durations), rest, &value) != 0) {
@@ -108,7 +112,8 @@ static int append(struct hark_list *list, char *item)
     return 0;
 }
 
-/* One word from *text, which is moved behind it. NULL with a message: a quote is not closed, no memory. */
+/* One word from *text, which is moved behind it. NULL with a message: a quote is not closed, no
+ * memory. */
 static char *next_word(const char **text, char *error, size_t size)
 {
     const char *from = *text;

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
-                va_list args) HARK_PRINTF(5, 0);
+static void say(struct check *check, const char *kind, const struct config_where *where, int line,
+                const char *format, va_list args) HARK_PRINTF(5, 0);
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
-                va_list args)
+static void say(struct check *check, const char *kind, const struct config_where *where, int line,
+                const char *format, va_list args)
 {
     char text[2048];
 
@@ -28,7 +28,8 @@ static void say(struct check *check, const char *kind, const struct config_where
         fprintf(check->out, "%s: %s %s: %s\n", where->file, where->label, kind, text);
 }
 
-void check_error(struct check *check, const struct config_where *where, int line, const char *format, ...)
+void check_error(struct check *check, const struct config_where *where, int line,
+                 const char *format, ...)
 {
     va_list args;
 
@@ -38,7 +39,8 @@ void check_error(struct check *check, const struct config_where *where, int line
     va_end(args);
 }
 
-void check_warn(struct check *check, const struct config_where *where, int line, const char *format, ...)
+void check_warn(struct check *check, const struct config_where *where, int line, const char *format,
+                ...)
 {
     va_list args;
 
@@ -48,7 +50,8 @@ void check_warn(struct check *check, const struct config_where *where, int line,
     va_end(args);
 }
 
-void check_note(struct check *check, const struct config_where *where, int line, const char *format, ...)
+void check_note(struct check *check, const struct config_where *where, int line, const char *format,
+                ...)
 {
     va_list args;
 
@@ -86,20 +89,22 @@ static void check_dead_letters(struct check *check, const struct config_where *w
 
     if (config->general.dead_letter_queue[0] != 0) {
         if (type != ROUTE_TOPIC && type != ROUTE_FANOUT)
-            check_warn(check, where, check_line(check, where, "dead_letter"),
-                       "dead_letter = %s: a %s; dead letters keep their keys, which reach the queue %s through a topic or "
-                       "fanout exchange only",
-                       exchange, route_type_name(type), config->general.dead_letter_queue);
+            check_warn(
+                check, where, check_line(check, where, "dead_letter"),
+                "dead_letter = %s: a %s; dead letters keep their keys, which reach the queue %s through a topic or "
+                "fanout exchange only",
+                exchange, route_type_name(type), config->general.dead_letter_queue);
         return;
     }
     for (size_t i = 0; i < config->queue_count; i++)
         for (size_t k = 0; k < config->queues[i].bindings.count; k++)
             bound += strcmp(config->queues[i].bindings.items[k].exchange, exchange) == 0;
     if (bound == 0)
-        check_warn(check, where, check_line(check, where, "dead_letter_queue"),
-                   "dead_letter_queue is empty, and no queue here is bound to %s: unless one is elsewhere, dead letters come "
-                   "back and their events are never done",
-                   exchange);
+        check_warn(
+            check, where, check_line(check, where, "dead_letter_queue"),
+            "dead_letter_queue is empty, and no queue here is bound to %s: unless one is elsewhere, dead letters come "
+            "back and their events are never done",
+            exchange);
 }
 
 static void check_general(struct check *check)
@@ -116,9 +121,12 @@ static void check_general(struct check *check)
     }
     if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
         check_warn(check, &where, check_line(check, &where, "url"),
-                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file", config->url.user);
-    if (!config->url.tls && (general->tls_ca || general->tls_certificate || general->tls_server_name))
-        check_warn(check, &where, check_line(check, &where, "url"), "keys about TLS have no effect: url is not amqps://");
+                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file",
+                   config->url.user);
+    if (!config->url.tls &&
+        (general->tls_ca || general->tls_certificate || general->tls_server_name))
+        check_warn(check, &where, check_line(check, &where, "url"),
+                   "keys about TLS have no effect: url is not amqps://");
     if (config->url.tls && !general->tls_verify)
         check_warn(check, &where, check_line(check, &where, "tls_verify"),
                    "tls_verify = no: whoever answers at that address is trusted");
@@ -133,8 +141,8 @@ static void check_general(struct check *check)
 /* ---- names ---- */
 
 /* An exchange that is named and not in the file. */
-static void check_exchange_name(struct check *check, const struct config_where *where, int line, const char *what,
-                                const char *name)
+static void check_exchange_name(struct check *check, const struct config_where *where, int line,
+                                const char *what, const char *name)
 {
     const struct config *config = check->config;
     const char **names, *nearest = NULL;
@@ -149,22 +157,27 @@ static void check_exchange_name(struct check *check, const struct config_where *
         nearest = settings_nearest_word(names, config->exchange_count, name);
     free(names);
     if (nearest != NULL)
-        check_warn(check, where, line, "%s: there is no section [exchange %s]; did you mean \"%s\"?", what, name, nearest);
-    else
         check_warn(check, where, line,
-                   "%s: there is no section [exchange %s]: it must exist already; with a section it is declared, or with "
-                   "`declare = no` known",
-                   what, name);
+                   "%s: there is no section [exchange %s]; did you mean \"%s\"?", what, name,
+                   nearest);
+    else
+        check_warn(
+            check, where, line,
+            "%s: there is no section [exchange %s]: it must exist already; with a section it is declared, or with "
+            "`declare = no` known",
+            what, name);
 }
 
-static void check_bindings(struct check *check, const struct config_where *where, const struct config_bindings *bindings)
+static void check_bindings(struct check *check, const struct config_where *where,
+                           const struct config_bindings *bindings)
 {
     char what[300];
 
     for (size_t i = 0; i < bindings->count; i++) {
         snprintf(what, sizeof(what), "bind = %s%s%s", bindings->items[i].exchange,
                  bindings->items[i].pattern[0] ? " " : "", bindings->items[i].pattern);
-        check_exchange_name(check, where, bindings->items[i].line, what, bindings->items[i].exchange);
+        check_exchange_name(check, where, bindings->items[i].line, what,
+                            bindings->items[i].exchange);
     }
 }
 
@@ -191,7 +204,8 @@ static bool reserved(const char *name)
 static void check_exchange(struct check *check, const struct config_exchange *exchange)
 {
     if (reserved(exchange->name))
-        check_error(check, &exchange->where, 0, "names that begin with hark.retry. are harkd's own");
+        check_error(check, &exchange->where, 0,
+                    "names that begin with hark.retry. are harkd's own");
     if (strcmp(exchange->name, check->config->general.dead_letter) == 0 && exchange->internal)
         check_error(check, &exchange->where, check_line(check, &exchange->where, "internal"),
                     "it takes the dead letters, and nobody may publish to an internal exchange");
@@ -206,7 +220,8 @@ static void check_queue(struct check *check, const struct config_queue *queue)
     check_bindings(check, &queue->where, &queue->bindings);
     check_argument_exchange(check, &queue->where, &queue->arguments, "x-dead-letter-exchange");
     if (queue->listener_count == 0)
-        check_note(check, &queue->where, 0, "no listener names it: it is declared and not consumed");
+        check_note(check, &queue->where, 0,
+                   "no listener names it: it is declared and not consumed");
     else
         check_queue_keys(check, queue);
 }
@@ -214,14 +229,18 @@ static void check_queue(struct check *check, const struct config_queue *queue)
 /* ---- [listener] ---- */
 
 /* `user.sig*` is a plain word to AMQP. */
-static void check_wildcards(struct check *check, const struct config_where *where, int line, const char *pattern)
+static void check_wildcards(struct check *check, const struct config_where *where, int line,
+                            const char *pattern)
 {
     for (const char *word = pattern;; word++) {
         size_t length = strcspn(word, ".");
 
-        if (length > 1 && (memchr(word, '*', length) != NULL || memchr(word, '#', length) != NULL)) {
-            check_warn(check, where, line, "%s: * and # are wildcards as whole words only; here they stand for themselves",
-                       pattern);
+        if (length > 1 &&
+            (memchr(word, '*', length) != NULL || memchr(word, '#', length) != NULL)) {
+            check_warn(
+                check, where, line,
+                "%s: * and # are wildcards as whole words only; here they stand for themselves",
+                pattern);
             return;
         }
         word += length;
@@ -250,14 +269,15 @@ static void check_emit(struct check *check, const struct config_listener *listen
     }
     if (emit.exchange == NULL) {
         if (route_emit_missing(listener))
-            check_warn(check, &listener->where, 0, "neither emit nor exchange is set: what it emits has nowhere to go");
+            check_warn(check, &listener->where, 0,
+                       "neither emit nor exchange is set: what it emits has nowhere to go");
         return;
     }
     check_exchange_name(check, &listener->where, line, "emit", emit.exchange);
     exchange = config_find_exchange(check->config, emit.exchange);
     if (exchange != NULL && exchange->internal)
-        check_error(check, &listener->where, line, "emit: the exchange %s is internal: nobody may publish to it",
-                    exchange->name);
+        check_error(check, &listener->where, line,
+                    "emit: the exchange %s is internal: nobody may publish to it", exchange->name);
     for (size_t i = 0; i < emit.count; i++) {
         size_t count = 0;
 
@@ -265,13 +285,16 @@ static void check_emit(struct check *check, const struct config_listener *listen
         if (count > 0)
             continue;
         if (emit.exchange[0] == 0)
-            check_warn(check, &listener->where, line, "emit: there is no section [queue %s]; what no queue takes comes back, "
-                       "and its event is retried", emit.keys[i].text);
-        else
             check_warn(check, &listener->where, line,
-                       "emit: no queue here is bound to %s for the key %s; unless one is elsewhere, the message comes back "
+                       "emit: there is no section [queue %s]; what no queue takes comes back, "
                        "and its event is retried",
-                       emit.exchange, emit.keys[i].text);
+                       emit.keys[i].text);
+        else
+            check_warn(
+                check, &listener->where, line,
+                "emit: no queue here is bound to %s for the key %s; unless one is elsewhere, the message comes back "
+                "and its event is retried",
+                emit.exchange, emit.keys[i].text);
     }
     route_emit_free(&emit);
 }
@@ -279,7 +302,8 @@ static void check_emit(struct check *check, const struct config_listener *listen
 static void check_listener(struct check *check, const struct config_listener *listener)
 {
     for (size_t i = 0; i < listener->on.count; i++)
-        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"), listener->on.items[i]);
+        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"),
+                        listener->on.items[i]);
     check_listener_keys(check, listener);
     check_emit(check, listener);
 }

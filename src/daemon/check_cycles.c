@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Circles: an edge leads from a listener to each one that can hear what it emits; for each listener the shortest way
- * back to itself is looked for, breadth first, and each circle is told once, at its first listener.
+ * Circles: an edge leads from a listener to each one that can hear what it emits; for each listener
+ * the shortest way back to itself is looked for, breadth first, and each circle is told once, at
+ * its first listener.
  */
 #include "daemon/check_private.h"
 #include "daemon/routes.h"
@@ -86,13 +87,15 @@ static void tell(struct graph *graph, size_t start, size_t last)
         if (shown++ < 20)
             snprintf(more, sizeof(more), "%.300s -> %.700s", config->listeners[at].name, path);
         else
-            snprintf(more, sizeof(more), "... -> %.900s", strncmp(path, "...", 3) == 0 ? path + 7 : path);
+            snprintf(more, sizeof(more), "... -> %.900s",
+                     strncmp(path, "...", 3) == 0 ? path + 7 : path);
         memcpy(path, more, sizeof(path));
     }
     graph->told[start] = true;
-    check_warn(graph->check, &listener->where, check_line(graph->check, &listener->where, "emit"),
-               "what it emits can come back to it: %s -> %s; a message that goes round is dead-lettered after %lld hops",
-               listener->name, path, (long long)config->general.max_hops);
+    check_warn(
+        graph->check, &listener->where, check_line(graph->check, &listener->where, "emit"),
+        "what it emits can come back to it: %s -> %s; a message that goes round is dead-lettered after %lld hops",
+        listener->name, path, (long long)config->general.max_hops);
 }
 
 static void search(struct graph *graph, size_t start)

@@ -38,7 +38,8 @@ static int make_room(struct config *config, const char *path)
 static struct config *make(const char *path, struct ini *ini, struct ini_errors *errors)
 {
     struct config *config = calloc(1, sizeof(*config));
-    struct config_reader reader = {.config = config, .errors = errors, .partial = errors->count > 0};
+    struct config_reader reader = {
+        .config = config, .errors = errors, .partial = errors->count > 0};
 
     if (config == NULL || ini == NULL) {
         ini_error(errors, path, 0, NULL, "out of memory");
@@ -62,7 +63,8 @@ struct config *config_read(const char *path, struct ini_errors *errors)
     return make(path, ini_read(path, errors), errors);
 }
 
-struct config *config_parse(const char *name, const char *text, size_t length, struct ini_errors *errors)
+struct config *config_parse(const char *name, const char *text, size_t length,
+                            struct ini_errors *errors)
 {
     return make(name, ini_parse(name, text, length, errors), errors);
 }

@@ -2,9 +2,10 @@
 /*
  * The configuration: the ini file read, checked and turned into what the daemon works with.
  *
- * config_read() reports all mistakes at once, each as one line `file:line: [section] text`; a configuration with any
- * mistake is never handed out. It is immutable afterwards, owns every string and array in it (module settings
- * included), and may be shared by everything in a process; config_free() when nobody uses it any more.
+ * config_read() reports all mistakes at once, each as one line `file:line: [section] text`; a
+ * configuration with any mistake is never handed out. It is immutable afterwards, owns every string
+ * and array in it (module settings included), and may be shared by everything in a process;
+ * config_free() when nobody uses it any more.
  *
  * Strings are never NULL unless said. Durations are milliseconds, sizes bytes. Names are AMQP's.
  */
@@ -77,7 +78,7 @@ enum config_queue_type { CONFIG_QUEUE_CLASSIC, CONFIG_QUEUE_QUORUM, CONFIG_QUEUE
 
 /* [hark] */
 struct config_general {
-    char *url; /* as written: may hold a password, use config->url.shown in logs */
+    char *url;           /* as written: may hold a password, use config->url.shown in logs */
     char *password_file; /* NULL: not set; already read */
     int64_t workers;     /* at least 1: 0 in the file has become the number of processors */
     int auth;            /* enum config_auth */
@@ -128,8 +129,8 @@ struct config_queue {
     bool durable, auto_delete, exclusive;
     int declare; /* enum config_declare */
     int64_t prefetch;
-    /* x-queue-type (unless classic) is the first of `arguments`, x-priority (if set) of `consume_arguments`: ready
-     * to send. */
+    /* x-queue-type (unless classic) is the first of `arguments`, x-priority (if set) of
+     * `consume_arguments`: ready to send. */
     struct config_arguments arguments;
     struct config_arguments consume_arguments;
     int64_t dedup;         /* ms; 0: off */
@@ -170,11 +171,12 @@ struct config {
     struct ini *ini; /* names and labels point into it */
 };
 
-/* NULL if there were mistakes: then errors->count > 0. The caller frees the errors with ini_errors_free(). */
+/* NULL if there were mistakes: then errors->count > 0. The caller frees the errors with
+ * ini_errors_free(). */
 struct config *config_read(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
 /* The same from memory, for tests; `name` stands for the file. */
-struct config *config_parse(const char *name, const char *text, size_t length, struct ini_errors *errors)
-    HARK_MUSTCHECK;
+struct config *config_parse(const char *name, const char *text, size_t length,
+                            struct ini_errors *errors) HARK_MUSTCHECK;
 void config_free(struct config *config);
 
 /* By name; NULL if the file has no such section. */
@@ -183,7 +185,8 @@ struct config_queue *config_find_queue(const struct config *config, const char *
 /* The default exchange and amq.*, which every broker has. */
 bool config_exchange_builtin(const char *name);
 
-/* `harkd --defaults`: a complete commented ini file of all keys of all sections and of all modules. */
+/* `harkd --defaults`: a complete commented ini file of all keys of all sections and of all modules.
+ */
 void config_print_defaults(FILE *out);
 
 /* `hark.ini:12: [queue signups]` into `to`; returns it. */

@@ -38,7 +38,8 @@ START_TEST(test_good)
     good("amqp://h/", "amqp://guest@h:5672/%2f");
     good("amqps://h", "amqps://guest@h:5671/%2f");
     ck_assert(url.tls);
-    good("amqp://me%40home:s3cret%2f%25:@h:1,[::1],[fe80::1%25eth0]:65535,%68/a%2fb", "amqp://me@home@h:1,[::1]:5672,"
+    good("amqp://me%40home:s3cret%2f%25:@h:1,[::1],[fe80::1%25eth0]:65535,%68/a%2fb",
+         "amqp://me@home@h:1,[::1]:5672,"
          "[fe80::1%eth0]:65535,h:5672/a/b");
     ck_assert_str_eq(url.user, "me@home");
     ck_assert_str_eq(url.password, "s3cret/%:");
@@ -67,8 +68,9 @@ END_TEST
 
 START_TEST(test_bad)
 {
-    static const char port[] = "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
-                               "written %40 %3a %2f";
+    static const char port[] =
+        "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
+        "written %40 %3a %2f";
 
     ck_assert_str_eq(bad("http://h"), "expected amqp://, amqps:// or amqp+unix://");
     ck_assert_str_eq(bad(""), "expected amqp://, amqps:// or amqp+unix://");
@@ -81,13 +83,20 @@ START_TEST(test_bad)
     ck_assert_str_eq(bad("amqp://[]"), "a host without a name");
     ck_assert_str_eq(bad("amqp://[::1"), "a [ without its ]");
     ck_assert_str_eq(bad("amqp://[::1]x"), "expected :port or the end of the host behind ]");
-    ck_assert_str_eq(bad("amqp://::1"), "more than one colon in a host: an IPv6 address stands in [ ]");
-    ck_assert_str_eq(bad("amqp://h/a/b"), "the virtual host is one name; in names and passwords, / @ are written %2f %40");
-    ck_assert_str_eq(bad("amqp://h/v?heartbeat=5"),
-                     "options behind a ? are not known: heartbeat and the like are keys of their own");
-    ck_assert_str_eq(bad("amqp://h/%"), "a % must be followed by two hexadecimal digits, and not by 00");
-    ck_assert_str_eq(bad("amqp://h/%00"), "a % must be followed by two hexadecimal digits, and not by 00");
-    ck_assert_str_eq(bad("amqp://h/%zz"), "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://::1"),
+                     "more than one colon in a host: an IPv6 address stands in [ ]");
+    ck_assert_str_eq(
+        bad("amqp://h/a/b"),
+        "the virtual host is one name; in names and passwords, / @ are written %2f %40");
+    ck_assert_str_eq(
+        bad("amqp://h/v?heartbeat=5"),
+        "options behind a ? are not known: heartbeat and the like are keys of their own");
+    ck_assert_str_eq(bad("amqp://h/%"),
+                     "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://h/%00"),
+                     "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://h/%zz"),
+                     "a % must be followed by two hexadecimal digits, and not by 00");
     ck_assert_str_eq(bad("amqp+unix://run/x"), "expected amqp+unix:///path");
     ck_assert_str_eq(bad("amqp+unix:///run/x?v=1"), "?vhost=NAME is the only option here");
 }

@@ -92,9 +92,10 @@ START_TEST(test_hash)
     ck_assert_str_eq(value("k = #.error a.# #.b"), "#.error a.# #.b");
     ck_assert_str_eq(value("k = \"# \""), "# ");
     ck_assert_str_eq(value("# k = no\n  # k = no\nk = v"), "v");
-    ck_assert_str_eq(mistake("[x]\nk = 200 # many\n"),
-                     "hark.ini:2: [x] k: \"#\" starts a comment at the start of a line only: put \";\" before a comment "
-                     "behind a value, and double quotes around a value with \"#\" in it");
+    ck_assert_str_eq(
+        mistake("[x]\nk = 200 # many\n"),
+        "hark.ini:2: [x] k: \"#\" starts a comment at the start of a line only: put \";\" before a comment "
+        "behind a value, and double quotes around a value with \"#\" in it");
 }
 END_TEST
 
@@ -110,21 +111,27 @@ START_TEST(test_environment)
     ck_assert_str_eq(value("k = ${CHECK_EMPTY:-x y}"), "x y");
     ck_assert_str_eq(value("k = ${CHECK_UNSET:-}"), "");
     ck_assert_str_eq(value("k = $$ $x $${CHECK_INI}"), "$ $x ${CHECK_INI}");
-    ck_assert_str_eq(mistake("[x]\nk = ${CHECK_UNSET}\n"),
-                     "hark.ini:2: [x] k: the environment variable CHECK_UNSET is not set; ${CHECK_UNSET:-text} would "
-                     "give a default");
-    ck_assert_str_eq(mistake("[x]\nk = ${A B}\n"),
-                     "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = ${A\n"), "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = \"${A\" }\n"), "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; "
-                                                       "a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = ${A:-a ;}\n"), "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
+    ck_assert_str_eq(
+        mistake("[x]\nk = ${CHECK_UNSET}\n"),
+        "hark.ini:2: [x] k: the environment variable CHECK_UNSET is not set; ${CHECK_UNSET:-text} would "
+        "give a default");
+    ck_assert_str_eq(
+        mistake("[x]\nk = ${A B}\n"),
+        "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = ${A\n"),
+                     "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = \"${A\" }\n"),
+                     "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; "
+                     "a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = ${A:-a ;}\n"),
+                     "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
 }
 END_TEST
 
 START_TEST(test_sections)
 {
-    parse("[hark]\na = 1\na = 2\n\n[ queue  sign ups ] ; note\n[queue \"x]\\\"y\"]\r\n  [broker]# note\nb=3");
+    parse(
+        "[hark]\na = 1\na = 2\n\n[ queue  sign ups ] ; note\n[queue \"x]\\\"y\"]\r\n  [broker]# note\nb=3");
     ck_assert_uint_eq(errors.count, 0);
     ck_assert_uint_eq(ini->section_count, 4);
     ck_assert_str_eq(ini->sections[0].label, "[hark]");
@@ -145,18 +152,24 @@ START_TEST(test_mistakes)
     ck_assert_str_eq(mistake("k = v\n"), "hark.ini:1: k: a key stands in a section such as [hark]");
     ck_assert_str_eq(mistake("[x]\nword\n"), "hark.ini:2: [x] expected \"key = value\"");
     ck_assert_str_eq(mistake("[x]\n= v\n"), "hark.ini:2: [x] expected \"key = value\"");
-    ck_assert_str_eq(mistake("[x]\na b = v\n"),
-                     "hark.ini:2: [x] expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
-    ck_assert_str_eq(mistake("[x\nk = v\n"), "hark.ini:1: expected a section such as [queue signups]");
-    ck_assert_str_eq(mistake("[]\nk = v\n"), "hark.ini:1: expected a section such as [queue signups]");
+    ck_assert_str_eq(
+        mistake("[x]\na b = v\n"),
+        "hark.ini:2: [x] expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
+    ck_assert_str_eq(mistake("[x\nk = v\n"),
+                     "hark.ini:1: expected a section such as [queue signups]");
+    ck_assert_str_eq(mistake("[]\nk = v\n"),
+                     "hark.ini:1: expected a section such as [queue signups]");
     ck_assert_str_eq(mistake("[x] y\n"), "hark.ini:1: something follows the section's \"]\"");
     ck_assert_str_eq(mistake("[x \"y]\n"), "hark.ini:1: a double quote is not closed");
     ck_assert_str_eq(mistake("[x]\nk = \"v\n"), "hark.ini:2: [x] k: a double quote is not closed");
-    ck_assert_str_eq(mistake("[x]\nk = \"\\d\"\n"),
-                     "hark.ini:2: [x] k: in double quotes a backslash stands before \", \\, n or t only");
-    ck_assert_str_eq(mistake("[x]\nk = a\x01z\n"),
-                     "hark.ini:2: [x] a control character; in double quotes, a new line is written \\n, a tab \\t");
-    ck_assert_str_eq(mistake("[x]\n\n[y]\n[x]\n"), "hark.ini:4: [x] the section stands already in hark.ini:1");
+    ck_assert_str_eq(
+        mistake("[x]\nk = \"\\d\"\n"),
+        "hark.ini:2: [x] k: in double quotes a backslash stands before \", \\, n or t only");
+    ck_assert_str_eq(
+        mistake("[x]\nk = a\x01z\n"),
+        "hark.ini:2: [x] a control character; in double quotes, a new line is written \\n, a tab \\t");
+    ck_assert_str_eq(mistake("[x]\n\n[y]\n[x]\n"),
+                     "hark.ini:4: [x] the section stands already in hark.ini:1");
     ck_assert_str_eq(mistake("include = a.ini\n"), "hark.ini:1: include works in files only");
 }
 END_TEST
@@ -256,7 +269,8 @@ static const char *error_at(size_t index)
     size_t used = 0;
 
     while ((found = strstr(from, directory)) != NULL) {
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "%.*s", (int)(found - from), from);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%.*s", (int)(found - from),
+                                 from);
         from = found + strlen(directory) + 1;
     }
     snprintf(text + used, sizeof(text) - used, "%s", from);
@@ -265,7 +279,8 @@ static const char *error_at(size_t index)
 
 START_TEST(test_include)
 {
-    put("main.ini", "include = one.ini\n[hark]\na = 1\ninclude = conf.d/*.ini\nb = 2\ninclude = none*.ini\n");
+    put("main.ini",
+        "include = one.ini\n[hark]\na = 1\ninclude = conf.d/*.ini\nb = 2\ninclude = none*.ini\n");
     put("one.ini", "[one]\n");
     put("conf.d/20.ini", "[b]\nb = x\n");
     put("conf.d/10.ini", "[a]\ninclude = taken as a key here\n");
@@ -291,10 +306,12 @@ START_TEST(test_include_mistakes)
     put("conf.d/20.ini", "[a]\n");
     read_main();
     ck_assert_uint_eq(errors.count, 4);
-    ck_assert_str_eq(error_at(0), "main.ini:2: [hark] include = absent.ini: No such file or directory");
+    ck_assert_str_eq(error_at(0),
+                     "main.ini:2: [hark] include = absent.ini: No such file or directory");
     ck_assert_str_eq(error_at(1), "conf.d/10.ini:1: a: a key stands in a section such as [hark]");
     ck_assert_str_eq(error_at(2), "main.ini:4: [hark] include = : expected a file name");
-    ck_assert_str_eq(error_at(3), "conf.d/20.ini:1: [a] the section stands already in conf.d/10.ini:2");
+    ck_assert_str_eq(error_at(3),
+                     "conf.d/20.ini:1: [a] the section stands already in conf.d/10.ini:2");
 }
 END_TEST
 
