@@ -7,14 +7,26 @@
 #define BASE_NOTIFY_H
 
 #include "base/base.h"
+#include <sys/socket.h>
+#include <sys/un.h>
 
-/* False if nobody listens. */
-bool notify_wanted(void);
+struct notify {
+    struct sockaddr_un address;
+    socklen_t length;    /* 0: nobody listens */
+    int64_t watchdog_ms; /* WATCHDOG=1 is expected this often; 0: never */
+};
+
+/* Reads the environment, and takes the variables out of it: they are meant for this process, not for the programs that
+ * it runs. Before there are threads. */
+void notify_open(struct notify *notify);
 /* "READY=1", "STATUS=...", several lines at once. Does nothing when nobody listens. */
-void notify(const char *format, ...) HARK_PRINTF(1, 2);
+void notify_send(const struct notify *notify, const char *format, ...) HARK_PRINTF(2, 3);
 /* "RELOADING=1" with the time stamp that Type=notify-reload asks for. */
-void notify_reloading(void);
-/* The interval in which WATCHDOG=1 is expected, in ms; 0: none. */
-int64_t notify_watchdog(void);
+void notify_reloading(const struct notify *notify);
+
+static inline bool notify_wanted(const struct notify *notify)
+{
+    return notify->length > 0;
+}
 
 #endif

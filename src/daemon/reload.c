@@ -1,30 +1,61 @@
 /* SPDX-License-Identifier: MIT */
 /* Generations of workers: a reload starts the new ones, and when these are ready the old ones drain and leave. */
-#include "base/log.h"
-#include "base/notify.h"
 #include "daemon/supervisor_private.h"
+
+#include "base/log.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <sysexits.h>
 
 #define RELOAD_PATIENCE 10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
+#define MARGIN_MS 5000        /* what a worker gets beyond drain_timeout before it is killed */
+
+/* ---- generations ---- */
+
+static void generation_set_timer(struct generation *generation, int64_t ms)
+{
+    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+    evtimer_add(generation->timer, &wait);
+}
+
+static void generation_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct generation *generation = arg;
+
+    (void)fd;
+    (void)what;
+    if (generation->retiring) {
+        log_error("workers have not left in time: killed; what they had in hand goes back to its queues");
+        generation_kill(generation);
+    }
+    supervisor_check(generation->supervisor);
+}
 
 struct generation *generation_new(struct supervisor *supervisor, struct config *config)
 {
     struct generation *generation = calloc(1, sizeof(*generation));
+    size_t count = (size_t)config->general.workers;
 
     if (generation == NULL)
         return NULL;
-    generation->children = calloc((size_t)config->general.workers, sizeof(*generation->children));
-    if (generation->children == NULL) {
+    generation->children = calloc(count, sizeof(*generation->children));
+    generation->timer = evtimer_new(supervisor->base, generation_timer, generation);
+    if (generation->children == NULL || generation->timer == NULL) {
+        if (generation->timer != NULL)
+            event_free(generation->timer);
+        free(generation->children);
         free(generation);
         return NULL;
     }
-    generation->config = config;
-    generation->since = supervisor_now();
-    for (int64_t i = 0; i < config->general.workers; i++)
+    generation->count = count;
+    for (size_t i = 0; i < count; i++)
         generation->children[i] = (struct child){
             .supervisor = supervisor, .generation = generation, .number = (unsigned)i + 1, .control = -1};
+    generation->supervisor = supervisor;
+    generation->config = config;
     generation->next = supervisor->generations;
     supervisor->generations = generation;
     return generation;
@@ -32,111 +63,188 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
 
 int generation_start(struct generation *generation)
 {
-    for (int64_t i = 0; i < generation->config->general.workers; i++)
+    for (size_t i = 0; i < generation->count; i++)
         if (child_start(&generation->children[i]) != 0)
             return -1;
     return 0;
 }
 
-bool generation_is_over(const struct generation *generation)
+void generation_retire(struct generation *generation)
 {
-    for (int64_t i = 0; i < generation->config->general.workers; i++)
-        if (generation->children[i].pid > 0)
-            return false;
-    return true;
+    if (generation->retiring)
+        return;
+    generation->retiring = true;
+    generation_set_timer(generation, generation->config->general.drain_timeout + MARGIN_MS);
+    for (size_t i = 0; i < generation->count; i++) {
+        if (generation->children[i].restart != NULL)
+            evtimer_del(generation->children[i].restart);
+        child_signal(&generation->children[i], SIGTERM);
+    }
+}
+
+void generation_kill(struct generation *generation)
+{
+    for (size_t i = 0; i < generation->count; i++)
+        child_signal(&generation->children[i], SIGKILL);
 }
 
 void generation_free(struct generation *generation)
 {
-    for (int64_t i = 0; i < generation->config->general.workers; i++)
+    for (size_t i = 0; i < generation->count; i++)
         child_close(&generation->children[i]);
+    event_free(generation->timer);
     config_free(generation->config);
     free(generation->children);
     free(generation);
 }
 
-void generation_retire(struct generation *generation)
+void generations_reap(struct supervisor *supervisor)
 {
-    generation->retiring = true;
-    for (int64_t i = 0; i < generation->config->general.workers; i++) {
-        struct child *child = &generation->children[i];
+    struct generation **at = &supervisor->generations;
 
-        if (child->restart != NULL)
-            evtimer_del(child->restart);
-        child_signal(child, SIGTERM);
+    while (*at != NULL) {
+        struct generation *generation = *at;
+        bool over = generation->retiring;
+
+        for (size_t i = 0; i < generation->count; i++)
+            over &= generation->children[i].pid == 0;
+        if (!over) {
+            at = &generation->next;
+            continue;
+        }
+        *at = generation->next;
+        if (supervisor->current == generation)
+            supervisor->current = NULL;
+        generation_free(generation);
     }
 }
 
 static bool generation_has_reached(const struct generation *generation, enum slot_state state)
 {
-    for (int64_t i = 0; i < generation->config->general.workers; i++) {
-        const struct child *child = &generation->children[i];
-
-        if (child->pid == 0 || child->slot == NULL || atomic_load(&child->slot->state) < (uint32_t)state)
+    for (size_t i = 0; i < generation->count; i++)
+        if (generation->children[i].pid == 0 || !child_has_reached(&generation->children[i], state))
             return false;
-    }
     return true;
+}
+
+static bool generation_is_connected(const struct generation *generation)
+{
+    for (size_t i = 0; i < generation->count; i++)
+        if (generation->children[i].pid != 0 && atomic_load(&generation->children[i].slot->figures.connected) != 0)
+            return true;
+    return false;
+}
+
+/* ---- reload ---- */
+
+/* However it ended. */
+static void reload_over(struct supervisor *supervisor)
+{
+    supervisor->incoming = NULL;
+    notify_send(&supervisor->notify, "READY=1");
+    if (supervisor->reload_again)
+        reload(supervisor);
+}
+
+void generation_fail(struct generation *generation, int status)
+{
+    struct supervisor *supervisor = generation->supervisor;
+
+    if (generation != supervisor->incoming) {
+        log_error("cannot start");
+        /* EX_CONFIG: a listener could not be opened; it has said why. */
+        supervisor->status = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG ? 1 : EX_SOFTWARE;
+        supervisor_stop(supervisor);
+        return;
+    }
+    log_error("the new configuration does not start: the old one goes on");
+    generation_retire(generation);
+    reload_over(supervisor);
+}
+
+static struct config *reload_read(struct supervisor *supervisor)
+{
+    struct ini_errors errors = {0};
+    struct config *config = config_read(supervisor->options->path, &errors);
+
+    if (config == NULL) {
+        for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
+            log_error("%s", errors.lines[i]);
+        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path, errors.count,
+                  errors.count == 1 ? "" : "s");
+    }
+    ini_errors_free(&errors);
+    return config;
+}
+
+/* What a process cannot change while it runs. */
+static void reload_warn(const struct supervisor *supervisor, const struct config *config)
+{
+    if (config->general.dedup_entries != supervisor->dedup_entries)
+        log_warning("a changed dedup_entries takes effect at the next restart, not at a reload");
+    if (supervisor->options->log < 0 && config->general.log != supervisor->current->config->general.log)
+        log_warning("a changed log takes effect at the next restart, not at a reload");
 }
 
 void reload(struct supervisor *supervisor)
 {
-    struct ini_errors errors = {0};
     struct config *config;
-    struct generation *generation;
 
     if (supervisor->stopping)
         return;
-    if (supervisor->generations != NULL && supervisor->generations->next != NULL &&
-        !supervisor->generations->next->retiring) {
-        log_warning("a reload is under way already: this one is left out");
+    if (supervisor->incoming != NULL || !supervisor->ready) {
+        log_notice("%s: the file is read again after that",
+                   supervisor->ready ? "a reload is under way" : "the workers are still starting");
+        supervisor->reload_again = true;
         return;
     }
-    notify_reloading();
+    supervisor->reload_again = false;
+    notify_reloading(&supervisor->notify);
     log_notice("reloading %s", supervisor->options->path);
-    config = config_read(supervisor->options->path, &errors);
+    config = reload_read(supervisor);
     if (config == NULL) {
-        for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
-            log_error("%s", errors.lines[i]);
-        log_error("%s has %zu mistakes: nothing was changed", supervisor->options->path, errors.count);
-        ini_errors_free(&errors);
-        notify("READY=1");
+        reload_over(supervisor);
         return;
     }
-    ini_errors_free(&errors);
-    generation = generation_new(supervisor, config);
-    if (generation == NULL) {
+    reload_warn(supervisor, config);
+    supervisor->incoming = generation_new(supervisor, config);
+    if (supervisor->incoming == NULL) {
         log_error("out of memory: nothing was changed");
         config_free(config);
-        notify("READY=1");
+        reload_over(supervisor);
         return;
     }
-    if (generation_start(generation) != 0) {
+    generation_set_timer(supervisor->incoming, RELOAD_PATIENCE);
+    if (generation_start(supervisor->incoming) != 0) {
         log_error("the new workers cannot be started: the old ones go on");
-        generation_retire(generation);
-        notify("READY=1");
+        generation_retire(supervisor->incoming);
+        reload_over(supervisor);
     }
 }
 
 /* The new workers take over when all of them consume, or have started and the broker keeps them waiting. */
 void reload_check(struct supervisor *supervisor)
 {
-    struct generation *newest = supervisor->generations;
-    bool patient;
+    struct generation *incoming = supervisor->incoming, *current = supervisor->current;
 
-    if (newest == NULL)
+    if (supervisor->stopping)
         return;
-    if (!newest->proven && generation_has_reached(newest, SLOT_STARTED))
-        newest->proven = true;
-    if (newest->retiring || newest->next == NULL || newest->next->retiring || !newest->proven)
+    if (!current->proven)
+        current->proven = generation_has_reached(current, SLOT_STARTED);
+    if (incoming == NULL)
         return;
-    patient = supervisor_now() - newest->since < RELOAD_PATIENCE;
-    if (patient && !generation_has_reached(newest, SLOT_CONSUMING))
+    if (!incoming->proven)
+        incoming->proven = generation_has_reached(incoming, SLOT_STARTED);
+    if (!incoming->proven)
         return;
-    for (struct generation *old = newest->next; old != NULL; old = old->next)
-        if (!old->retiring)
-            generation_retire(old);
+    if (!generation_has_reached(incoming, SLOT_CONSUMING) && generation_is_connected(current) &&
+        evtimer_pending(incoming->timer, NULL))
+        return;
+    evtimer_del(incoming->timer);
+    supervisor->current = incoming;
+    generation_retire(current);
     if (supervisor->options->log_level < 0)
-        log_set_level((enum log_level)newest->config->general.log_level);
-    notify("READY=1");
+        log_set_level((enum log_level)incoming->config->general.log_level);
     log_notice("reloaded %s", supervisor->options->path);
+    reload_over(supervisor);
 }

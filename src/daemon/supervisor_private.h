@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What supervisor.c, child.c and reload.c share. */
+/* What supervisor.c, child.c, reload.c and watch.c share. */
 #ifndef DAEMON_SUPERVISOR_PRIVATE_H
 #define DAEMON_SUPERVISOR_PRIVATE_H
 
+#include "base/notify.h"
 #include "daemon/config.h"
 #include "daemon/supervisor.h"
 #include "daemon/worker.h"
@@ -10,61 +11,89 @@
 
 struct dedup;
 
-/* One configuration and the workers that run it: one, or two during a reload. */
-struct generation {
-    struct generation *next; /* older */
-    struct config *config;
-    struct child *children; /* config->general.workers of them */
-    bool retiring;          /* its workers are told to leave; none is replaced */
-    bool proven;            /* all its workers have started once */
-    int64_t since;
-};
-
+/* One worker, from the supervisor's side; from the first start to the end of its generation, through all its deaths. */
 struct child {
     struct supervisor *supervisor;
     struct generation *generation;
     unsigned number;
-    pid_t pid; /* 0: none at the moment */
-    struct slot *slot;
-    int control;            /* our end */
+    pid_t pid;              /* 0: none at the moment */
+    struct slot *slot;      /* kept after its death until the next start */
+    int control;            /* our end; -1: none */
     struct event *readable; /* of it */
     struct event *restart;  /* after a pause */
     unsigned deaths;        /* in a row */
-    int64_t started, asked; /* ms; asked: 0, or since when an answer is due */
-    uint64_t turns;         /* as last seen */
-    bool hung;
+    int64_t started;        /* ms */
+    /* What the watch has seen. */
+    uint64_t turns, consuming;
+    int64_t lived; /* ms: when the consumers last showed a sign of life */
+    int64_t asked; /* ms: since when an answer is due, 0: none is */
+    bool hung, unwell;
+};
+
+/* One configuration and the workers that run it. */
+struct generation {
+    struct generation *next; /* older */
+    struct supervisor *supervisor;
+    struct config *config;
+    struct child *children;
+    size_t count;
+    bool proven;         /* all its workers have started once */
+    bool retiring;       /* its workers are told to leave; none is replaced */
+    struct event *timer; /* incoming: how long to wait for the broker; retiring: when its workers are killed */
 };
 
 struct supervisor {
     const struct supervisor_options *options;
+    struct notify notify;
     struct event_base *base;
-    struct event *signals[5], *tick, *deadline;
-    struct generation *generations; /* the newest first */
+    struct event *signals[4], *tick;
+    struct generation *generations; /* all of them, the newest first */
+    struct generation *current;     /* does the work */
+    struct generation *incoming;    /* is to replace it, or NULL */
+    bool reload_again;              /* SIGHUP came while a reload was under way */
     struct crashes *crashes;
     struct dedup *dedup;
-    size_t dedup_bytes;
+    int64_t dedup_entries;
     bool ready, stopping;
+    int64_t watched; /* ms: when the watch last looked */
     int status;
-    char said[400]; /* the last STATUS= */
+    uint64_t past[8]; /* the figures of workers that have ended */
+    char said[400];   /* the last STATUS= */
 };
 
+#define EACH_CHILD(of, each) \
+    for (struct generation *of_ = (of)->generations; of_ != NULL; of_ = of_->next) \
+        for (struct child *each = of_->children; each < of_->children + of_->count; each++)
+
 int64_t supervisor_now(void);
-void supervisor_check(struct supervisor *supervisor); /* after anything has changed: ready? reloaded? over? */
+/* After anything has changed: ready? reloaded? over? */
+void supervisor_check(struct supervisor *supervisor);
+/* Ends it all; the second time at once. */
+void supervisor_stop(struct supervisor *supervisor);
 
 /* ---- child.c ---- */
 int child_start(struct child *child) HARK_MUSTCHECK;
-void child_died(struct child *child, int status);
-/* Asks whether it is well, or kills it when it has not answered for too long. True: it has answered. */
-bool child_watch(struct child *child);
+void child_died(struct child *child, int status); /* as waitpid() says */
 void child_signal(const struct child *child, int signal);
+bool child_has_reached(const struct child *child, enum slot_state state); /* in its present life, or when it died */
 void child_close(struct child *child);
+
+/* ---- watch.c ---- */
+/* Looks at all workers, asks those that stand still, kills those that do not answer, and feeds the watchdog. */
+void watch(struct supervisor *supervisor);
+void watch_status(struct supervisor *supervisor);    /* STATUS=, if it has changed */
+void watch_remember(const struct child *child);      /* its figures, before its slot goes */
+int64_t watch_period(const struct supervisor *supervisor); /* ms between two looks */
 
 /* ---- reload.c ---- */
 struct generation *generation_new(struct supervisor *supervisor, struct config *config);
 int generation_start(struct generation *generation) HARK_MUSTCHECK;
-bool generation_is_over(const struct generation *generation); /* no process left */
-void generation_free(struct generation *generation);
 void generation_retire(struct generation *generation);
+void generation_kill(struct generation *generation);
+/* A worker of a generation that is not proven has ended: the generation is given up. */
+void generation_fail(struct generation *generation, int status);
+void generation_free(struct generation *generation);
+void generations_reap(struct supervisor *supervisor); /* frees those that are over */
 void reload(struct supervisor *supervisor);
 void reload_check(struct supervisor *supervisor);
 

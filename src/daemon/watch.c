@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor's eye on its workers: do they still move, and what are they doing?
+ *
+ * A worker's loop counts its turns in shared memory, and its consumers their signs of life; an idle worker counts
+ * nothing. So the supervisor looks at the counters now and then, and only a worker that has not moved since the last
+ * look is asked, by a byte on its control socket that makes its loop turn. While messages or heartbeats flow nobody is
+ * woken for the sake of the watch.
+ */
+#include "daemon/supervisor_private.h"
+
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PERIOD_MAX 10000 /* ms between two looks when nothing asks for more */
+#define PERIOD_MIN 50
+
+int64_t watch_period(const struct supervisor *supervisor)
+{
+    int64_t ms = PERIOD_MAX, watchdog = supervisor->notify.watchdog_ms;
+
+    if (watchdog > 0 && watchdog / 6 < ms)
+        ms = watchdog / 6;
+    for (const struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next) {
+        int64_t hang = generation->config->general.hang_timeout;
+
+        if (hang > 0 && hang / 3 < ms)
+            ms = hang / 3;
+    }
+    return ms > PERIOD_MIN ? ms : PERIOD_MIN;
+}
+
+static void watch_kill(struct child *child, int64_t still)
+{
+    struct slot_note note;
+    bool inside = slot_read_note(child->slot, &note);
+
+    /* First the signal that leaves a core file; a process that is stopped or stuck in the kernel needs the other. */
+    if (!child->hung)
+        log_error("worker %u: pid %d has stood still for %lld ms%s%.*s%s: killed", child->number, (int)child->pid,
+                  (long long)still, inside ? " in listener \"" : "", inside ? note.listener_length : 0, note.listener,
+                  inside ? "\"" : "");
+    child_signal(child, child->hung ? SIGKILL : SIGABRT);
+    child->hung = true;
+}
+
+/* Whether it is as well as the watchdog wants it. */
+static bool watch_child(struct child *child, int64_t now)
+{
+    int64_t watchdog = child->supervisor->notify.watchdog_ms, hang = child->generation->config->general.hang_timeout;
+    uint64_t turns, consuming;
+    bool moved, well;
+
+    if (child->pid == 0)
+        return true; /* its restart is on a timer */
+    turns = atomic_load(&child->slot->turns);
+    consuming = atomic_load(&child->slot->consuming);
+    moved = turns != child->turns;
+    if (moved)
+        child->asked = 0;
+    if (consuming != child->consuming)
+        child->lived = now;
+    child->turns = turns;
+    child->consuming = consuming;
+    if (child->asked == 0 && (!moved || (watchdog > 0 && now - child->lived >= watchdog / 4))) {
+        (void)!write(child->control, "?", 1); /* full: then it has been asked often enough */
+        if (!moved)
+            child->asked = now;
+    }
+    if (hang > 0 && child->asked > 0 && now - child->asked >= hang)
+        watch_kill(child, now - child->asked);
+    if (watchdog == 0)
+        return true;
+    well = (child->asked == 0 || now - child->asked < watchdog / 3) && now - child->lived < watchdog * 2 / 3;
+    if (!well && !child->unwell)
+        log_warning("worker %u: pid %d: its %s: the service manager's watchdog is not fed", child->number,
+                    (int)child->pid, child->asked > 0 ? "loop does not turn" : "consumers show no sign of life");
+    child->unwell = !well;
+    return well;
+}
+
+void watch(struct supervisor *supervisor)
+{
+    int64_t now = supervisor_now();
+    bool well = true, late = now - supervisor->watched > 2 * watch_period(supervisor) + 1000;
+
+    /* If it was the supervisor that stood still (a stopped process group, a starved machine), the workers get their time
+     * anew. */
+    if (supervisor->watched > 0 && late)
+        EACH_CHILD(supervisor, child) {
+            child->asked = child->asked > 0 ? now : 0;
+            child->lived = now;
+        }
+    supervisor->watched = now;
+    EACH_CHILD(supervisor, child)
+        well &= watch_child(child, now);
+    if (well && supervisor->notify.watchdog_ms > 0)
+        notify_send(&supervisor->notify, "WATCHDOG=1");
+}
+
+/* ---- figures ---- */
+
+enum {
+#define X(name) FIGURE_##name,
+    SLOT_FIGURES(X)
+#undef X
+    FIGURES
+};
+
+static void watch_add(uint64_t *sums, const struct slot *slot)
+{
+#define X(name) sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
+    SLOT_FIGURES(X)
+#undef X
+}
+
+void watch_remember(const struct child *child)
+{
+    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past), "a figure more than there is room for");
+    watch_add(child->supervisor->past, child->slot);
+}
+
+void watch_status(struct supervisor *supervisor)
+{
+    uint64_t sums[FIGURES], in_hand = 0, ready = 0, consumers = 0;
+    unsigned workers = 0, connected = 0, blocked = 0;
+    char text[sizeof(supervisor->said)];
+
+    if (!notify_wanted(&supervisor->notify) || supervisor->stopping)
+        return;
+    memcpy(sums, supervisor->past, sizeof(sums));
+    EACH_CHILD(supervisor, child) {
+        const struct slot_figures *figures;
+
+        if (child->pid == 0)
+            continue;
+        figures = &child->slot->figures;
+        watch_add(sums, child->slot);
+        in_hand += figures->in_hand;
+        if (child->generation != supervisor->current)
+            continue;
+        workers++;
+        connected += figures->connected != 0 && figures->publishing != 0;
+        blocked += figures->blocked != 0;
+        ready += figures->consumers_ready;
+        consumers += figures->consumers;
+    }
+    snprintf(text, sizeof(text),
+             "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64 " consumed, %" PRIu64
+             " acknowledged, %" PRIu64 " emitted, %" PRIu64 " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand",
+             blocked > 0                              ? "Blocked by the broker: "
+             : connected < supervisor->current->count ? "Waiting for the broker: "
+             : ready < consumers                      ? "Waiting for queues: "
+                                                      : "Consuming: ",
+             connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked], sums[FIGURE_emitted],
+             sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand);
+    if (strcmp(text, supervisor->said) == 0)
+        return;
+    memcpy(supervisor->said, text, sizeof(text));
+    notify_send(&supervisor->notify, "STATUS=%s", text);
+}
