@@ -201,12 +201,12 @@ void handshake_method(struct session *session, const amqp_method_t *method)
 const char *handshake_advice(enum session_state state, uint16_t code)
 {
     if (state < SESSION_OPEN && code == REPLY_ACCESS_REFUSED)
-        return ": check the user in `url`, the password, and whether this user may log in from here";
+        return " (check the user in `url`, the password, and whether this user may log in from here)";
     if (state < SESSION_OPEN && code == REPLY_NOT_ALLOWED)
-        return ": check the virtual host in `url`, and that the user has permissions on it";
+        return " (check the virtual host in `url`, and that the user has permissions on it)";
     if (code == REPLY_SUCCESS && state == SESSION_START)
-        return ": check host and port in `url`, and whether it is amqp:// or amqps://";
+        return " (check host and port in `url`, and whether it is amqp:// or amqps://)";
     if (code == REPLY_SUCCESS && state == SESSION_TUNE)
-        return ", after the login, which some brokers refuse by hanging up: check user and password";
+        return ", after the login, which some brokers refuse by hanging up (check user and password)";
     return "";
 }

@@ -88,6 +88,8 @@ static ssize_t stream_tls_result(struct stream *stream, int result)
         stream->why = stream->text;
         return STREAM_ERROR;
     }
+    if (ERR_GET_REASON(error) == SSL_R_WRONG_VERSION_NUMBER)
+        return stream_failed(stream, "the peer does not answer in TLS (wrong version number)");
     if (ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         return STREAM_EOF;
     return stream_failed(stream, error != 0 && ERR_reason_error_string(error) != NULL ? ERR_reason_error_string(error)

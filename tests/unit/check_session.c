@@ -61,7 +61,7 @@ static const struct {
     const char *why;
     uint16_t told; /* connection.close that the server must get */
 } troubles[] = {
-    {PEER_ACCEPT, PEER_HANGUP, 0, "closed the connection: check host and port", 0},
+    {PEER_ACCEPT, PEER_HANGUP, 0, "closed the connection (check host and port", 0},
     {PEER_ACCEPT, PEER_SILENCE, 0, NULL, 0}, /* only a silent accept: the header is answered as usual */
     {PEER_HEADER, PEER_SILENCE, 0, "waiting for connection.start: the server said nothing for 300 ms", 0},
     {PEER_HEADER, PEER_HANGUP, 0, "check host and port", 0},
@@ -71,17 +71,17 @@ static const struct {
     {PEER_HEADER, PEER_WRONG, 0, "on channel 1", 0},
     {PEER_HEADER, PEER_CLOSE, 541, "closed by the server: 541 because I say so", 0},
     {PEER_START_OK, PEER_SILENCE, 0, "waiting for connection.tune: the server said nothing for 300 ms", 0},
-    {PEER_START_OK, PEER_HANGUP, 0, "some brokers refuse by hanging up: check user and password", 0},
+    {PEER_START_OK, PEER_HANGUP, 0, "some brokers refuse by hanging up (check user and password", 0},
     {PEER_START_OK, PEER_GARBAGE, 0, "unknown frame type 72", 501},
     {PEER_START_OK, PEER_EARLY, 0, "connection.open-ok was not expected", 503},
     {PEER_START_OK, PEER_WRONG, 0, "on channel 1", 504},
-    {PEER_START_OK, PEER_CLOSE, 403, "403 because I say so: check the user", 0},
+    {PEER_START_OK, PEER_CLOSE, 403, "403 because I say so (check the user", 0},
     {PEER_OPEN, PEER_SILENCE, 0, "waiting for connection.open-ok: the server said nothing for 300 ms", 0},
     {PEER_OPEN, PEER_HANGUP, 0, "the peer closed the connection", 0},
     {PEER_OPEN, PEER_GARBAGE, 0, "unknown frame type 72", 501},
     {PEER_OPEN, PEER_EARLY, 0, "connection.open-ok was not expected", 503},
     {PEER_OPEN, PEER_WRONG, 0, "on channel 1", 504},
-    {PEER_OPEN, PEER_CLOSE, 530, "530 because I say so: check the virtual host", 0},
+    {PEER_OPEN, PEER_CLOSE, 530, "530 because I say so (check the virtual host", 0},
 };
 
 START_TEST(test_trouble)
