@@ -222,8 +222,10 @@ $(benches): $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
 
 unit: $(checks)
 	@tests/tools/run-unit $(checks)
-memcheck: $(checks)
-	@tests/tools/run-unit --valgrind $(checks)
+# Debian 12's valgrind does not know pidfd_open(), by which the end of a program is heard.
+memchecks := $(filter-out %/check_listener_exec,$(checks))
+memcheck: $(memchecks)
+	@tests/tools/run-unit --valgrind $(memchecks)
 headers: | $(B)/flags
 	@tests/tools/check-headers '$(CC) $(HARK_CFLAGS) $(HARK_CPPFLAGS) $(CPPFLAGS)'
 
