@@ -362,6 +362,7 @@ static void publisher_pump(struct publisher *publisher)
 
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing)
 {
+    outgoing->returned = false; /* it may be here for the second time */
     if (publisher->freeing) {
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
     } else if (publisher->waiting == NULL && publisher_may(publisher)) {
