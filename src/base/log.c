@@ -2,9 +2,9 @@
 /*
  * The ring between those who log and the thread that writes.
  *
- * A record is copied into the ring under a lock that is only ever held for a copy; formatting, escaping and
- * everything that can wait for the outside is the thread's. The thread allocates nothing (its first malloc would
- * cost an arena) and blocks all signals.
+ * A record is copied into the ring under a lock that is only ever held for a copy; formatting,
+ * escaping and everything that can wait for the outside is the thread's. The thread allocates
+ * nothing (its first malloc would cost an arena) and blocks all signals.
  */
 #include "base/log_private.h"
 
@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 #define STACK_SIZE (128 * 1024)
-#define WRITE_WAIT_MS 100 /* how long the thread waits for a stuck reader before it looks for orders again */
+#define WRITE_WAIT_MS \
+    100 /* how long the thread waits for a stuck reader before it looks for orders again */
 #define STOP_WAIT_MS 2000
 
 struct header {
@@ -32,7 +33,8 @@ struct field_header {
 };
 
 #define RECORD_MAX \
-    (sizeof(struct header) + LOG_MESSAGE_MAX + LOG_FIELDS_SIZE + LOG_FIELDS_MAX * sizeof(struct field_header))
+    (sizeof(struct header) + LOG_MESSAGE_MAX + LOG_FIELDS_SIZE + \
+     LOG_FIELDS_MAX * sizeof(struct field_header))
 
 enum log_level log_threshold = LOG_LEVEL_INFO;
 
@@ -46,7 +48,8 @@ static struct {
     pid_t pid;
     char who[32];
     struct log_output output;
-    size_t start, used; /* of the ring; an empty ring starts at 0 again, so that few of its pages are ever touched */
+    size_t start, used; /* of the ring; an empty ring starts at 0 again, so that few of its pages
+                           are ever touched */
     unsigned long dropped;
     char ring[LOG_RING_SIZE];
     /* The thread's own. */
@@ -94,7 +97,8 @@ static void ring_take(void *data, size_t length)
         logger.start = 0;
 }
 
-/* How much of the field's value is kept, with what is left for the fields' bytes. -1: not even its name. */
+/* How much of the field's value is kept, with what is left for the fields' bytes. -1: not even its
+ * name. */
 static ssize_t field_fits(const struct log_field *field, size_t left)
 {
     size_t name = strlen(field->name);
@@ -104,14 +108,16 @@ static ssize_t field_fits(const struct log_field *field, size_t left)
     return (ssize_t)(field->value.length < left - name ? field->value.length : left - name);
 }
 
-static bool ring_put_record(enum log_level level, const struct log_field *fields, const char *message, size_t length)
+static bool ring_put_record(enum log_level level, const struct log_field *fields,
+                            const char *message, size_t length)
 {
     struct header header = {.level = level, .message_length = (uint16_t)length};
     size_t left = LOG_FIELDS_SIZE;
     ssize_t fits;
 
     clock_gettime(CLOCK_REALTIME, &header.time);
-    for (const struct log_field *f = fields; f != NULL && f->name != NULL && header.field_count < LOG_FIELDS_MAX; f++) {
+    for (const struct log_field *f = fields;
+         f != NULL && f->name != NULL && header.field_count < LOG_FIELDS_MAX; f++) {
         if ((fits = field_fits(f, left)) < 0)
             break;
         left -= strlen(f->name) + (size_t)fits;
@@ -138,8 +144,8 @@ static bool ring_put_record(enum log_level level, const struct log_field *fields
     return true;
 }
 
-/* Says in the ring how many lines are missing at this place; not before it is half empty, or lines and such reports
- * would take turns. */
+/* Says in the ring how many lines are missing at this place; not before it is half empty, or lines
+ * and such reports would take turns. */
 static bool ring_put_dropped(void)
 {
     char text[80];
@@ -147,8 +153,9 @@ static bool ring_put_dropped(void)
 
     if (logger.used > LOG_RING_SIZE / 2)
         return false;
-    length = snprintf(text, sizeof(text), "%lu log line%s dropped: the reader of the log is too slow",
-                      logger.dropped, logger.dropped == 1 ? "" : "s");
+    length = snprintf(text, sizeof(text),
+                      "%lu log line%s dropped: the reader of the log is too slow", logger.dropped,
+                      logger.dropped == 1 ? "" : "s");
     if (!ring_put_record(LOG_LEVEL_WARNING, NULL, text, (size_t)length))
         return false;
     logger.dropped = 0;
@@ -302,8 +309,9 @@ int log_start_to(enum log_format format, enum log_level level, int fd, const cha
     log_threshold = level;
     if (start_thread() != 0)
         return -1;
-    /* A thread allocates while it starts. A fork() in the midst of that would leave the child an allocator that is locked
-     * for ever, where the C library does not see to it (AddressSanitizer's does not). */
+    /* A thread allocates while it starts. A fork() in the midst of that would leave the child an
+     * allocator that is locked for ever, where the C library does not see to it (AddressSanitizer's
+     * does not). */
     log_flush(1000);
     return 0;
 }
@@ -330,7 +338,8 @@ int log_after_fork(const char *who)
 void log_flush(int ms)
 {
     int64_t until = monotonic_ms() + ms;
-    struct timespec deadline = {.tv_sec = (time_t)(until / 1000), .tv_nsec = (long)(until % 1000) * 1000000};
+    struct timespec deadline = {.tv_sec = (time_t)(until / 1000),
+                                .tv_nsec = (long)(until % 1000) * 1000000};
 
     if (!logger.started)
         return;
@@ -357,7 +366,8 @@ void log_stop(void)
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += 1;
     if (pthread_timedjoin_np(logger.thread, NULL, &deadline) != 0) {
-        /* Another process filled the pipe between our poll and our write. The thread ends with the process. */
+        /* Another process filled the pipe between our poll and our write. The thread ends with the
+         * process. */
         pthread_detach(logger.thread);
         logger.abandoned = true;
     } else {
@@ -371,7 +381,8 @@ void log_stop(void)
 /* Without the thread: on the spot, but not if that would mean to wait. */
 static void write_directly(enum log_level level, const char *message, size_t length)
 {
-    struct log_record record = {.level = level, .pid = getpid(), .who = logger.who, .message = span_of(message, length)};
+    struct log_record record = {
+        .level = level, .pid = getpid(), .who = logger.who, .message = span_of(message, length)};
     char line[LOG_LINE_SIZE];
 
     clock_gettime(CLOCK_REALTIME, &record.time);
@@ -379,7 +390,8 @@ static void write_directly(enum log_level level, const char *message, size_t len
     (void)log_output_write(&logger.output, line, length, 0);
 }
 
-void log_writev(enum log_level level, const struct log_field *fields, const char *format, va_list args)
+void log_writev(enum log_level level, const struct log_field *fields, const char *format,
+                va_list args)
 {
     char message[LOG_MESSAGE_MAX];
     int length;
@@ -399,7 +411,8 @@ void log_writev(enum log_level level, const struct log_field *fields, const char
         return;
     }
     pthread_mutex_lock(&logger.lock);
-    if ((logger.dropped > 0 && !ring_put_dropped()) || !ring_put_record(level, fields, message, (size_t)length))
+    if ((logger.dropped > 0 && !ring_put_dropped()) ||
+        !ring_put_record(level, fields, message, (size_t)length))
         logger.dropped++;
     else if (!logger.busy)
         pthread_cond_signal(&logger.filled);

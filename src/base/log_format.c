@@ -8,11 +8,12 @@ struct sink {
     char *at, *end;
 };
 
-/* How one character of a text is written. What is not valid UTF-8 and what is a control character is always shown
- * as \xNN, byte by byte; the styles differ in the rest. */
+/* How one character of a text is written. What is not valid UTF-8 and what is a control character
+ * is always shown as \xNN, byte by byte; the styles differ in the rest. */
 enum style {
     STYLE_ESCAPE, /* log_escape(): \n \t \\ */
-    STYLE_PLAIN,  /* messages: as above, but a backslash stays as it is, or escaped texts would be escaped twice */
+    STYLE_PLAIN,  /* messages: as above, but a backslash stays as it is, or escaped texts would be
+                     escaped twice */
     STYLE_QUOTED, /* logfmt: \n \t \\ \" */
     STYLE_JSON,   /* \n \t \\ \" \u00NN; a stray byte becomes the text \xNN */
 };
@@ -64,7 +65,8 @@ static size_t utf8_length(const uint8_t *s, size_t length)
     return code < 0xa0 ? 0 : need;
 }
 
-/* Writes the next character of *from in the style to `out` (at least 8 bytes) and moves on; returns its length. */
+/* Writes the next character of *from in the style to `out` (at least 8 bytes) and moves on; returns
+ * its length. */
 static size_t next_char(enum style style, struct span *from, char *out)
 {
     static const char hex[] = "0123456789ABCDEF";
@@ -140,9 +142,10 @@ static void put_time(struct sink *sink, const struct timespec *time)
     int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
     int64_t month = mp < 10 ? mp + 3 : mp - 9;
 
-    snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)(yoe + era * 400 + (month <= 2)),
-             (int)month, (int)(doy - (153 * mp + 2) / 5 + 1), (int)(seconds / 3600), (int)(seconds / 60 % 60),
-             (int)(seconds % 60), (int)(time->tv_nsec / 1000000));
+    snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
+             (int)(yoe + era * 400 + (month <= 2)), (int)month, (int)(doy - (153 * mp + 2) / 5 + 1),
+             (int)(seconds / 3600), (int)(seconds / 60 % 60), (int)(seconds % 60),
+             (int)(time->tv_nsec / 1000000));
     puts_to(sink, text);
 }
 
@@ -168,7 +171,8 @@ static void put_logfmt(struct sink *sink, struct span value)
     bool quote = value.length == 0;
 
     for (size_t i = 0; i < value.length && !quote; i++)
-        quote = value.data[i] <= ' ' || value.data[i] >= 0x7f || strchr("\"=\\", value.data[i]) != NULL;
+        quote = value.data[i] <= ' ' || value.data[i] >= 0x7f ||
+                strchr("\"=\\", value.data[i]) != NULL;
     puts_to(sink, quote ? "\"" : "");
     put_styled(sink, STYLE_QUOTED, value);
     puts_to(sink, quote ? "\"" : "");
@@ -226,8 +230,8 @@ static void format_json(struct sink *sink, const struct log_record *record)
     puts_to(sink, "}");
 }
 
-/* The native protocol, in its simple form: NAME=value lines. (Values with a newline would need its other form, but
- * ours are escaped, as journalctl would hide them as "blob data" otherwise.) */
+/* The native protocol, in its simple form: NAME=value lines. (Values with a newline would need its
+ * other form, but ours are escaped, as journalctl would hide them as "blob data" otherwise.) */
 static void format_journald(struct sink *sink, const struct log_record *record)
 {
     char priority[32];
@@ -256,7 +260,8 @@ static void format_journald(struct sink *sink, const struct log_record *record)
     }
 }
 
-size_t log_format_record(enum log_format format, bool colour, const struct log_record *record, char *to)
+size_t log_format_record(enum log_format format, bool colour, const struct log_record *record,
+                         char *to)
 {
     struct sink sink = {.at = to, .end = to + LOG_LINE_SIZE - 1};
 

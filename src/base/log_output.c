@@ -2,9 +2,9 @@
 /*
  * Where log lines go: a descriptor (standard error) or journald's socket.
  *
- * Standard error is shared with whoever started us, so it is not made non-blocking (that would be theirs too).
- * poll() and writes of at most PIPE_BUF bytes do nearly the same: a pipe that polls writable takes that much at
- * once, and whole, so lines of several processes do not mix.
+ * Standard error is shared with whoever started us, so it is not made non-blocking (that would be
+ * theirs too). poll() and writes of at most PIPE_BUF bytes do nearly the same: a pipe that polls
+ * writable takes that much at once, and whole, so lines of several processes do not mix.
  */
 #include "base/log_private.h"
 
@@ -18,15 +18,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* systemd names the stream that it connected to us; if standard error is still that one, nobody else sees it. */
+/* systemd names the stream that it connected to us; if standard error is still that one, nobody
+ * else sees it. */
 static bool is_journal_stream(int fd)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     unsigned long long device, inode;
     struct stat st;
 
-    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) == 0 &&
-           st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+           fstat(fd, &st) == 0 && st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
 }
 
 static int connect_journal(struct log_output *output)
@@ -46,7 +47,8 @@ static int connect_journal(struct log_output *output)
     return -1;
 }
 
-int log_output_open(struct log_output *output, enum log_format format, int fd, const char *journal_path)
+int log_output_open(struct log_output *output, enum log_format format, int fd,
+                    const char *journal_path)
 {
     const char *term = getenv("TERM");
     bool automatic = format == LOG_FORMAT_AUTO;
@@ -60,8 +62,8 @@ int log_output_open(struct log_output *output, enum log_format format, int fd, c
             return -1;
         output->format = LOG_FORMAT_TEXT;
     }
-    output->colour = output->format == LOG_FORMAT_TEXT && isatty(fd) && getenv("NO_COLOR") == NULL && term != NULL &&
-                     strcmp(term, "dumb") != 0;
+    output->colour = output->format == LOG_FORMAT_TEXT && isatty(fd) &&
+                     getenv("NO_COLOR") == NULL && term != NULL && strcmp(term, "dumb") != 0;
     return 0;
 }
 

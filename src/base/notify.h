@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The service manager's notification protocol (sd_notify(3)): a datagram to $NOTIFY_SOCKET, sent without blocking. Our own
- * few lines, so that no library of the init system is loaded.
+ * The service manager's notification protocol (sd_notify(3)): a datagram to $NOTIFY_SOCKET, sent
+ * without blocking. Our own few lines, so that no library of the init system is loaded.
  */
 #ifndef BASE_NOTIFY_H
 #define BASE_NOTIFY_H
@@ -16,8 +16,8 @@ struct notify {
     int64_t watchdog_ms; /* WATCHDOG=1 is expected this often; 0: never */
 };
 
-/* Reads the environment, and takes the variables out of it: they are meant for this process, not for the programs that
- * it runs. Before there are threads. */
+/* Reads the environment, and takes the variables out of it: they are meant for this process, not
+ * for the programs that it runs. Before there are threads. */
 void notify_open(struct notify *notify);
 /* "READY=1", "STATUS=...", several lines at once. Does nothing when nobody listens. */
 void notify_send(const struct notify *notify, const char *format, ...) HARK_PRINTF(2, 3);

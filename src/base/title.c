@@ -6,7 +6,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* Of the process, not of anybody's object: where the kernel put argv and, behind it, the environment. */
+/* Of the process, not of anybody's object: where the kernel put argv and, behind it, the
+ * environment. */
 static char *title_area;
 static size_t title_room;
 static char *title_environment; /* the copy of the environment, in one piece; kept to the end */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Generations of workers: a reload starts the new ones, and when these are ready the old ones drain and leave. */
+/* Generations of workers: a reload starts the new ones, and when these are ready the old ones drain
+ * and leave. */
 #include "daemon/supervisor_private.h"
 
 #include "base/log.h"
@@ -9,8 +10,9 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 
-#define RELOAD_PATIENCE 10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
-#define MARGIN_MS 5000        /* what a worker gets beyond drain_timeout before it is killed */
+#define RELOAD_PATIENCE \
+    10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
+#define MARGIN_MS 5000 /* what a worker gets beyond drain_timeout before it is killed */
 
 /* ---- generations ---- */
 
@@ -28,7 +30,8 @@ static void generation_timer(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (generation->retiring) {
-        log_error("workers have not left in time: killed; what they had in hand goes back to its queues");
+        log_error(
+            "workers have not left in time: killed; what they had in hand goes back to its queues");
         generation_kill(generation);
     }
     supervisor_check(generation->supervisor);
@@ -52,8 +55,10 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
     }
     generation->count = count;
     for (size_t i = 0; i < count; i++)
-        generation->children[i] = (struct child){
-            .supervisor = supervisor, .generation = generation, .number = (unsigned)i + 1, .control = -1};
+        generation->children[i] = (struct child){.supervisor = supervisor,
+                                                 .generation = generation,
+                                                 .number = (unsigned)i + 1,
+                                                 .control = -1};
     generation->supervisor = supervisor;
     generation->config = config;
     generation->next = supervisor->generations;
@@ -130,7 +135,8 @@ static bool generation_has_reached(const struct generation *generation, enum slo
 static bool generation_is_connected(const struct generation *generation)
 {
     for (size_t i = 0; i < generation->count; i++)
-        if (generation->children[i].pid != 0 && atomic_load(&generation->children[i].slot->figures.connected) != 0)
+        if (generation->children[i].pid != 0 &&
+            atomic_load(&generation->children[i].slot->figures.connected) != 0)
             return true;
     return false;
 }
@@ -153,7 +159,8 @@ void generation_fail(struct generation *generation, int status)
     if (generation != supervisor->incoming) {
         log_error("cannot start");
         /* EX_CONFIG: a listener could not be opened; it has said why. */
-        supervisor->status = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG ? 1 : EX_SOFTWARE;
+        supervisor->status = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG ? 1
+                                                                                   : EX_SOFTWARE;
         supervisor_stop(supervisor);
         return;
     }
@@ -170,8 +177,8 @@ static struct config *reload_read(struct supervisor *supervisor)
     if (config == NULL) {
         for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
             log_error("%s", errors.lines[i]);
-        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path, errors.count,
-                  errors.count == 1 ? "" : "s");
+        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path,
+                  errors.count, errors.count == 1 ? "" : "s");
     }
     ini_errors_free(&errors);
     return config;
@@ -182,7 +189,8 @@ static void reload_warn(const struct supervisor *supervisor, const struct config
 {
     if (config->general.dedup_entries != supervisor->dedup_entries)
         log_warning("a changed dedup_entries takes effect at the next restart, not at a reload");
-    if (supervisor->options->log < 0 && config->general.log != supervisor->current->config->general.log)
+    if (supervisor->options->log < 0 &&
+        config->general.log != supervisor->current->config->general.log)
         log_warning("a changed log takes effect at the next restart, not at a reload");
 }
 
@@ -222,7 +230,8 @@ void reload(struct supervisor *supervisor)
     }
 }
 
-/* The new workers take over when all of them consume, or have started and the broker keeps them waiting. */
+/* The new workers take over when all of them consume, or have started and the broker keeps them
+ * waiting. */
 void reload_check(struct supervisor *supervisor)
 {
     struct generation *incoming = supervisor->incoming, *current = supervisor->current;

@@ -7,8 +7,8 @@
 
 struct slot *slot_open(void)
 {
-    struct slot *slot =
-        mmap(NULL, sizeof(*slot), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct slot *slot = mmap(NULL, sizeof(*slot), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     if (slot == MAP_FAILED)
         return NULL;
@@ -28,8 +28,9 @@ bool slot_read_note(const struct slot *slot, struct slot_note *note)
 
     if (depth == 0)
         return false;
-    /* Deeper calls than there are notes are put down to the innermost that has one. (A length is a byte and each
-     * text has room for 255, so nothing that a wild write leaves behind can lead out of the note.) */
+    /* Deeper calls than there are notes are put down to the innermost that has one. (A length is a
+     * byte and each text has room for 255, so nothing that a wild write leaves behind can lead out
+     * of the note.) */
     *note = slot->notes[(depth < SLOT_NOTES ? depth : SLOT_NOTES) - 1];
     return true;
 }
@@ -41,7 +42,8 @@ unsigned slot_kill_groups(struct slot *slot)
     for (size_t i = 0; i < SLOT_PGIDS; i++) {
         int32_t pgid = atomic_exchange_explicit(&slot->pgids[i], 0, memory_order_relaxed);
 
-        /* kill(-1) and kill(0) mean everybody: no number that a crash may have written gets that far. */
+        /* kill(-1) and kill(0) mean everybody: no number that a crash may have written gets that
+         * far. */
         if (pgid > 1 && kill(-pgid, SIGKILL) == 0)
             killed++;
     }

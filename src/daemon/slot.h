@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one worker and the supervisor share: one anonymous mapping per worker, made just before its fork, so that what
- * a worker was doing survives it.
+ * What one worker and the supervisor share: one anonymous mapping per worker, made just before its
+ * fork, so that what a worker was doing survives it.
  *
- * The worker writes (plain stores of its one thread, no system call, no lock), the supervisor reads: the figures
- * while it runs, the note after it died or while it hangs. The supervisor owns the mapping and unmaps it after the
- * worker is reaped. Whatever a crashed worker left in it must be taken as possibly half-written: lengths are checked.
+ * The worker writes (plain stores of its one thread, no system call, no lock), the supervisor
+ * reads: the figures while it runs, the note after it died or while it hangs. The supervisor owns
+ * the mapping and unmaps it after the worker is reaped. Whatever a crashed worker left in it must
+ * be taken as possibly half-written: lengths are checked.
  */
 #ifndef DAEMON_SLOT_H
 #define DAEMON_SLOT_H
@@ -15,7 +16,7 @@
 #include <stdatomic.h>
 
 #define SLOT_TEXT_MAX 255
-#define SLOT_NOTES 4      /* calls into listeners may nest: settling one event can start the next */
+#define SLOT_NOTES 4 /* calls into listeners may nest: settling one event can start the next */
 #define SLOT_PGIDS 1024
 
 /* How far a worker is. It only moves forward; slot_state() also wakes the supervisor. */
@@ -35,19 +36,19 @@ struct slot_note {
 
 /* Counters since the worker started, and gauges. */
 #define SLOT_FIGURES(X) \
-    X(consumed)         /* deliveries received */ \
-    X(acked)            /* deliveries acknowledged */ \
-    X(emitted)          /* messages published and safe, retries and dead letters not among them */ \
-    X(retried)          /* events sent to a retry queue */ \
-    X(dead_lettered)    /* events sent to the dead letters */
+    X(consumed)      /* deliveries received */ \
+    X(acked)         /* deliveries acknowledged */ \
+    X(emitted)       /* messages published and safe, retries and dead letters not among them */ \
+    X(retried)       /* events sent to a retry queue */ \
+    X(dead_lettered) /* events sent to the dead letters */
 #define SLOT_GAUGES(X) \
-    X(in_hand)          /* deliveries not yet acknowledged */ \
-    X(unconfirmed)      /* messages published and not yet confirmed */ \
-    X(connected)        /* the consuming connection is open: 0 or 1 */ \
-    X(publishing)       /* the publishing connection is open: 0 or 1 */ \
-    X(blocked)          /* the broker sent connection.blocked: 0 or 1 */ \
-    X(consumers)        /* queues to consume from */ \
-    X(consumers_ready)  /* of these, subscribed now */
+    X(in_hand)         /* deliveries not yet acknowledged */ \
+    X(unconfirmed)     /* messages published and not yet confirmed */ \
+    X(connected)       /* the consuming connection is open: 0 or 1 */ \
+    X(publishing)      /* the publishing connection is open: 0 or 1 */ \
+    X(blocked)         /* the broker sent connection.blocked: 0 or 1 */ \
+    X(consumers)       /* queues to consume from */ \
+    X(consumers_ready) /* of these, subscribed now */
 
 struct slot_figures {
 #define X(name) _Atomic uint64_t name;
@@ -61,7 +62,7 @@ struct slot {
     _Atomic uint64_t consuming; /* signs of life of the consumers */
     _Atomic uint32_t state;     /* enum slot_state */
     _Atomic uint32_t depth;     /* calls under way; notes[depth - 1] is the innermost */
-    int control;                /* the worker's end of the control socket; only meaningful in the worker */
+    int control; /* the worker's end of the control socket; only meaningful in the worker */
     struct slot_figures figures;
     struct slot_note notes[SLOT_NOTES];
     _Atomic int32_t pgids[SLOT_PGIDS];
@@ -81,15 +82,16 @@ unsigned slot_kill_groups(struct slot *slot);
 /* Stores the state and tells the supervisor: at most a few times in a worker's life. */
 void slot_set_state(struct slot *slot, enum slot_state state);
 
-/* A program was started as the leader of process group `pgid`, or it is gone. When the table is full the group is
- * not remembered: should the worker crash, that program would live on. */
+/* A program was started as the leader of process group `pgid`, or it is gone. When the table is
+ * full the group is not remembered: should the worker crash, that program would live on. */
 void slot_add_group(struct slot *slot, pid_t pgid);
 void slot_remove_group(struct slot *slot, pid_t pgid);
 
 static inline void slot_bump(_Atomic uint64_t *figure, uint64_t by)
 {
     /* One writer: no need for a locked instruction. */
-    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + by, memory_order_relaxed);
+    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + by,
+                          memory_order_relaxed);
 }
 
 static inline void slot_gauge(_Atomic uint64_t *gauge, uint64_t value)
@@ -104,9 +106,10 @@ static inline void slot_turn(struct slot *slot)
 }
 
 /*
- * The consumers live: a frame came from the broker, a step towards the broker was made (a connection attempt, a
- * reply), or, when the supervisor asks (daemon/worker.h), each consumer is in a state that ends by itself:
- * subscribed, waiting for a timer, or paused because the publisher is full or blocked.
+ * The consumers live: a frame came from the broker, a step towards the broker was made (a
+ * connection attempt, a reply), or, when the supervisor asks (daemon/worker.h), each consumer is in
+ * a state that ends by itself: subscribed, waiting for a timer, or paused because the publisher is
+ * full or blocked.
  */
 static inline void slot_consumers_live(struct slot *slot)
 {
@@ -122,9 +125,10 @@ static inline uint8_t slot_put(char *to, struct span from)
     return length;
 }
 
-/* Around every call into a listener that is about an event. Longer texts are cut to SLOT_TEXT_MAX. */
-static inline void slot_enter(struct slot *slot, struct span listener, struct span queue, struct span key,
-                              struct span message_id, uint64_t identity)
+/* Around every call into a listener that is about an event. Longer texts are cut to SLOT_TEXT_MAX.
+ */
+static inline void slot_enter(struct slot *slot, struct span listener, struct span queue,
+                              struct span key, struct span message_id, uint64_t identity)
 {
     uint32_t depth = atomic_load_explicit(&slot->depth, memory_order_relaxed);
 

@@ -11,7 +11,8 @@
 
 struct dedup;
 
-/* One worker, from the supervisor's side; from the first start to the end of its generation, through all its deaths. */
+/* One worker, from the supervisor's side; from the first start to the end of its generation,
+ * through all its deaths. */
 struct child {
     struct supervisor *supervisor;
     struct generation *generation;
@@ -39,7 +40,8 @@ struct generation {
     size_t count;
     bool proven;         /* all its workers have started once */
     bool retiring;       /* its workers are told to leave; none is replaced */
-    struct event *timer; /* incoming: how long to wait for the broker; retiring: when its workers are killed */
+    struct event *timer; /* incoming: how long to wait for the broker; retiring: when its workers
+                            are killed */
 };
 
 struct supervisor {
@@ -75,14 +77,16 @@ void supervisor_stop(struct supervisor *supervisor);
 int child_start(struct child *child) HARK_MUSTCHECK;
 void child_died(struct child *child, int status); /* as waitpid() says */
 void child_signal(const struct child *child, int signal);
-bool child_has_reached(const struct child *child, enum slot_state state); /* in its present life, or when it died */
+bool child_has_reached(const struct child *child,
+                       enum slot_state state); /* in its present life, or when it died */
 void child_close(struct child *child);
 
 /* ---- watch.c ---- */
-/* Looks at all workers, asks those that stand still, kills those that do not answer, and feeds the watchdog. */
+/* Looks at all workers, asks those that stand still, kills those that do not answer, and feeds the
+ * watchdog. */
 void watch(struct supervisor *supervisor);
-void watch_status(struct supervisor *supervisor);    /* STATUS=, if it has changed */
-void watch_remember(const struct child *child);      /* its figures, before its slot goes */
+void watch_status(struct supervisor *supervisor);          /* STATUS=, if it has changed */
+void watch_remember(const struct child *child);            /* its figures, before its slot goes */
 int64_t watch_period(const struct supervisor *supervisor); /* ms between two looks */
 
 /* ---- reload.c ---- */

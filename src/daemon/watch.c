@@ -2,10 +2,10 @@
 /*
  * The supervisor's eye on its workers: do they still move, and what are they doing?
  *
- * A worker's loop counts its turns in shared memory, and its consumers their signs of life; an idle worker counts
- * nothing. So the supervisor looks at the counters now and then, and only a worker that has not moved since the last
- * look is asked, by a byte on its control socket that makes its loop turn. While messages or heartbeats flow nobody is
- * woken for the sake of the watch.
+ * A worker's loop counts its turns in shared memory, and its consumers their signs of life; an idle
+ * worker counts nothing. So the supervisor looks at the counters now and then, and only a worker
+ * that has not moved since the last look is asked, by a byte on its control socket that makes its
+ * loop turn. While messages or heartbeats flow nobody is woken for the sake of the watch.
  */
 #include "daemon/supervisor_private.h"
 
@@ -26,7 +26,8 @@ int64_t watch_period(const struct supervisor *supervisor)
 
     if (watchdog > 0 && watchdog / 6 < ms)
         ms = watchdog / 6;
-    for (const struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next) {
+    for (const struct generation *generation = supervisor->generations; generation != NULL;
+         generation = generation->next) {
         int64_t hang = generation->config->general.hang_timeout;
 
         if (hang > 0 && hang / 3 < ms)
@@ -40,11 +41,12 @@ static void watch_kill(struct child *child, int64_t still)
     struct slot_note note;
     bool inside = slot_read_note(child->slot, &note);
 
-    /* First the signal that leaves a core file; a process that is stopped or stuck in the kernel needs the other. */
+    /* First the signal that leaves a core file; a process that is stopped or stuck in the kernel
+     * needs the other. */
     if (!child->hung)
-        log_error("worker %u: pid %d has stood still for %lld ms%s%.*s%s: killed", child->number, (int)child->pid,
-                  (long long)still, inside ? " in listener \"" : "", inside ? note.listener_length : 0, note.listener,
-                  inside ? "\"" : "");
+        log_error("worker %u: pid %d has stood still for %lld ms%s%.*s%s: killed", child->number,
+                  (int)child->pid, (long long)still, inside ? " in listener \"" : "",
+                  inside ? note.listener_length : 0, note.listener, inside ? "\"" : "");
     child_signal(child, child->hung ? SIGKILL : SIGABRT);
     child->hung = true;
 }
@@ -52,7 +54,8 @@ static void watch_kill(struct child *child, int64_t still)
 /* Whether it is as well as the watchdog wants it. */
 static bool watch_child(struct child *child, int64_t now)
 {
-    int64_t watchdog = child->supervisor->notify.watchdog_ms, hang = child->generation->config->general.hang_timeout;
+    int64_t watchdog = child->supervisor->notify.watchdog_ms,
+            hang = child->generation->config->general.hang_timeout;
     uint64_t turns, consuming;
     bool moved, well;
 
@@ -76,10 +79,12 @@ static bool watch_child(struct child *child, int64_t now)
         watch_kill(child, now - child->asked);
     if (watchdog == 0)
         return true;
-    well = (child->asked == 0 || now - child->asked < watchdog / 3) && now - child->lived < watchdog * 2 / 3;
+    well = (child->asked == 0 || now - child->asked < watchdog / 3) &&
+           now - child->lived < watchdog * 2 / 3;
     if (!well && !child->unwell)
-        log_warning("worker %u: pid %d: its %s: the service manager's watchdog is not fed", child->number,
-                    (int)child->pid, child->asked > 0 ? "loop does not turn" : "consumers show no sign of life");
+        log_warning("worker %u: pid %d: its %s: the service manager's watchdog is not fed",
+                    child->number, (int)child->pid,
+                    child->asked > 0 ? "loop does not turn" : "consumers show no sign of life");
     child->unwell = !well;
     return well;
 }
@@ -89,16 +94,17 @@ void watch(struct supervisor *supervisor)
     int64_t now = supervisor_now();
     bool well = true, late = now - supervisor->watched > 2 * watch_period(supervisor) + 1000;
 
-    /* If it was the supervisor that stood still (a stopped process group, a starved machine), the workers get their time
-     * anew. */
+    /* If it was the supervisor that stood still (a stopped process group, a starved machine), the
+     * workers get their time anew. */
     if (supervisor->watched > 0 && late)
-        EACH_CHILD(supervisor, child) {
+        EACH_CHILD(supervisor, child)
+        {
             child->asked = child->asked > 0 ? now : 0;
             child->lived = now;
         }
     supervisor->watched = now;
     EACH_CHILD(supervisor, child)
-        well &= watch_child(child, now);
+    well &= watch_child(child, now);
     if (well && supervisor->notify.watchdog_ms > 0)
         notify_send(&supervisor->notify, "WATCHDOG=1");
 }
@@ -109,19 +115,21 @@ enum {
 #define X(name) FIGURE_##name,
     SLOT_FIGURES(X)
 #undef X
-    FIGURES
+        FIGURES
 };
 
 static void watch_add(uint64_t *sums, const struct slot *slot)
 {
-#define X(name) sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
+#define X(name) \
+    sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
     SLOT_FIGURES(X)
 #undef X
 }
 
 void watch_remember(const struct child *child)
 {
-    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past), "a figure more than there is room for");
+    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past),
+                   "a figure more than there is room for");
     watch_add(child->supervisor->past, child->slot);
 }
 
@@ -134,7 +142,8 @@ void watch_status(struct supervisor *supervisor)
     if (!notify_wanted(&supervisor->notify) || supervisor->stopping)
         return;
     memcpy(sums, supervisor->past, sizeof(sums));
-    EACH_CHILD(supervisor, child) {
+    EACH_CHILD(supervisor, child)
+    {
         const struct slot_figures *figures;
 
         if (child->pid == 0)
@@ -151,14 +160,15 @@ void watch_status(struct supervisor *supervisor)
         consumers += figures->consumers;
     }
     snprintf(text, sizeof(text),
-             "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64 " consumed, %" PRIu64
-             " acknowledged, %" PRIu64 " emitted, %" PRIu64 " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand",
+             "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64
+             " consumed, %" PRIu64 " acknowledged, %" PRIu64 " emitted, %" PRIu64
+             " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand",
              blocked > 0                              ? "Blocked by the broker: "
              : connected < supervisor->current->count ? "Waiting for the broker: "
              : ready < consumers                      ? "Waiting for queues: "
                                                       : "Consuming: ",
-             connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked], sums[FIGURE_emitted],
-             sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand);
+             connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked],
+             sums[FIGURE_emitted], sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand);
     if (strcmp(text, supervisor->said) == 0)
         return;
     memcpy(supervisor->said, text, sizeof(text));

@@ -39,7 +39,8 @@ struct dedup *dedup_open(void *memory, size_t entries)
     return dedup;
 }
 
-/* Hashes come from outside and may be weak in some bits: spread them (the finaliser of SplitMix64). */
+/* Hashes come from outside and may be weak in some bits: spread them (the finaliser of SplitMix64).
+ */
 static uint64_t spread(uint64_t hash)
 {
     hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9u;
@@ -77,8 +78,8 @@ void dedup_add(struct dedup *dedup, uint64_t hash, int64_t now_ms)
 
     hash += hash == 0;
     now_ms += now_ms == 0;
-    /* Another process may take the way that we chose; each such loss is its success, so a few rounds are enough,
-     * and to give up is no worse than to be replaced. */
+    /* Another process may take the way that we chose; each such loss is its success, so a few
+     * rounds are enough, and to give up is no worse than to be replaced. */
     for (int round = 0; round < 2 * WAYS; round++) {
         uint64_t known = 0;
         int64_t oldest = INT64_MAX;
@@ -86,7 +87,9 @@ void dedup_add(struct dedup *dedup, uint64_t hash, int64_t now_ms)
 
         for (int way = 0; way < WAYS; way++) {
             uint64_t here = atomic_load_explicit(&bucket->hash[way], memory_order_acquire);
-            int64_t time = here == 0 ? INT64_MIN : atomic_load_explicit(&bucket->time[way], memory_order_relaxed);
+            int64_t time = here == 0
+                               ? INT64_MIN
+                               : atomic_load_explicit(&bucket->time[way], memory_order_relaxed);
 
             if (here == hash) {
                 atomic_store_explicit(&bucket->time[way], now_ms, memory_order_release);
@@ -98,8 +101,8 @@ void dedup_add(struct dedup *dedup, uint64_t hash, int64_t now_ms)
                 victim = way;
             }
         }
-        /* Whoever dies between these two leaves our hash with an older entry's time, or with none: it expires too
-         * early, which costs a duplicate at worst. */
+        /* Whoever dies between these two leaves our hash with an older entry's time, or with none:
+         * it expires too early, which costs a duplicate at worst. */
         if (atomic_compare_exchange_strong(&bucket->hash[victim], &known, hash)) {
             atomic_store_explicit(&bucket->time[victim], now_ms, memory_order_release);
             return;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Remembers which messages were settled a short while ago, so that a duplicate is acknowledged instead of handled.
+ * Remembers which messages were settled a short while ago, so that a duplicate is acknowledged
+ * instead of handled.
  *
- * A table of fixed size over memory that several processes may share: lock-free, and sound when one of them dies at any
- * point. Where a bucket is full the oldest entry makes room, so under pressure a duplicate may get through, but a
- * message is never taken for another one (as far as 64 bits tell them apart).
+ * A table of fixed size over memory that several processes may share: lock-free, and sound when one
+ * of them dies at any point. Where a bucket is full the oldest entry makes room, so under pressure
+ * a duplicate may get through, but a message is never taken for another one (as far as 64 bits tell
+ * them apart).
  *
  * The owner of the memory is the caller; times are of one monotonic clock.
  */
