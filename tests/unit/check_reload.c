@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor: reloads, good and bad ones. */
+#include "supervisor_rig.h"
+
+#include <check.h>
+#include <signal.h>
+#include <string.h>
+
+int worker_run(const struct worker_start *start)
+{
+    return rig_worker(start);
+}
+
+START_TEST(reload_replaces)
+{
+    pid_t old;
+
+    rig_start("well", "", NULL);
+    rig_heard("READY=1");
+    rig_wait("trace", "start well 1", 1);
+    old = rig_traced("start well 1 ");
+    rig_write_ini("well", "workers = 2");
+    kill(rig_supervisor, SIGHUP);
+    rig_heard("RELOADING=1\nMONOTONIC_USEC=");
+    rig_heard("READY=1");
+    rig_wait("trace", "left well 1", 1);
+    ck_assert_int_eq(rig_traced("left well 1 "), old);
+    rig_wait("log", "reloaded", 1);
+    ck_assert_uint_eq(rig_count(rig_content("trace"), "start well"), 3);
+    /* The old one is told to leave only when both new ones consume. */
+    ck_assert(strstr(rig_text, "left well") > strstr(rig_text, "start well 2"));
+    rig_stop();
+}
+END_TEST
+
+START_TEST(wrong_file_changes_nothing)
+{
+    rig_start("well", "", NULL);
+    rig_heard("READY=1");
+    rig_write_ini("well", "wrokers = 2");
+    kill(rig_supervisor, SIGHUP);
+    rig_heard("RELOADING=1");
+    rig_heard("READY=1");
+    rig_wait("log", "nothing was changed", 1);
+    ck_assert_ptr_nonnull(strstr(rig_text, "hark.ini:3: [hark] unknown key \"wrokers\""));
+    ck_assert_uint_eq(rig_count(rig_text, "started pid"), 1);
+    rig_stop();
+}
+END_TEST
+
+/* The new workers cannot start: the old ones go on, and the next reload works. */
+START_TEST(failed_reload)
+{
+    pid_t old;
+
+    rig_start("well", "", NULL);
+    rig_heard("READY=1");
+    rig_wait("trace", "start well 1", 1);
+    old = rig_traced("start well 1 ");
+    rig_write_ini("refuses", "workers = 3");
+    kill(rig_supervisor, SIGHUP);
+    rig_wait("log", "the old one goes on", 1);
+    rig_heard("READY=1");
+    ck_assert_int_eq(kill(old, 0), 0);
+    rig_write_ini("breaks", "");
+    kill(rig_supervisor, SIGHUP);
+    rig_wait("log", "the old one goes on", 2);
+    rig_heard("READY=1");
+    ck_assert_int_eq(kill(old, 0), 0);
+    rig_write_ini("well", "");
+    kill(rig_supervisor, SIGHUP);
+    rig_heard("READY=1");
+    rig_wait_gone(old);
+    rig_wait("log", "reloaded", 1);
+    rig_stop();
+}
+END_TEST
+
+/* A SIGHUP that comes during a reload is not lost: the last file counts. */
+START_TEST(reload_upon_reload)
+{
+    rig_start("stubborn", "", NULL);
+    rig_heard("READY=1");
+    for (int i = 0; i < 20; i++)
+        kill(rig_supervisor, SIGHUP);
+    rig_write_ini("well", "workers = 2");
+    kill(rig_supervisor, SIGHUP);
+    rig_wait("trace", "start well", 2);
+    kill(rig_supervisor, SIGTERM);
+    kill(rig_supervisor, SIGTERM);
+    rig_wait("log", "draining", 1);
+    kill(rig_supervisor, SIGINT);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
+}
+END_TEST
+
+/* A worker that crashes between two reloads, and a stop in the midst of one. */
+START_TEST(stop_in_a_reload)
+{
+    rig_start("well", "workers = 2", NULL);
+    rig_heard("READY=1");
+    rig_write_ini("slow", "workers = 2");
+    kill(rig_supervisor, SIGHUP);
+    rig_wait("trace", "start slow", 2);
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    ck_assert_uint_eq(rig_count(rig_content("trace"), "left "), 4);
+    rig_clean_up();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("reload");
+    TCase *tcase = tcase_create("reload");
+    SRunner *runner;
+    int failed;
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, reload_replaces);
+    tcase_add_test(tcase, wrong_file_changes_nothing);
+    tcase_add_test(tcase, failed_reload);
+    tcase_add_test(tcase, reload_upon_reload);
+    tcase_add_test(tcase, stop_in_a_reload);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor_rig.h"
+
+#include "daemon/config.h"
+#include "daemon/supervisor.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+char rig_text[1 << 18];
+pid_t rig_supervisor;
+int rig_manager = -1;
+
+static char directory[] = "/tmp/check_supervisor.XXXXXX";
+
+/* ---- the workers ---- */
+
+static volatile sig_atomic_t told_to_leave;
+
+static void leave(int signal)
+{
+    (void)signal;
+    told_to_leave = 1;
+}
+
+static void trace(const char *format, ...)
+{
+    char line[200], path[64];
+    va_list args;
+    int fd, length;
+
+    snprintf(path, sizeof(path), "%s/trace", directory);
+    va_start(args, format);
+    length = vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, line, (size_t)length) != length)
+        abort();
+    close(fd);
+}
+
+/* True the first time that any worker asks. */
+static bool first_time(void)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/once", directory);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static void enter_call(struct slot *slot)
+{
+    slot_enter(slot, span_str("mail"), span_str("signups"), span_str("user.\n"), span_str("m-1"),
+               42);
+}
+
+int rig_worker(const struct worker_start *start)
+{
+    const char *way = start->config->listeners[0].name;
+    struct slot *slot = start->slot;
+    struct pollfd control = {.fd = start->control, .events = POLLIN};
+    struct rlimit no_core = {0};
+
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGABRT, SIG_DFL);
+    if (strcmp(way, "refuses") == 0)
+        return EX_CONFIG;
+    if (strcmp(way, "breaks") == 0)
+        raise(SIGSEGV);
+    if (strcmp(way, "stubborn") == 0)
+        signal(SIGTERM, SIG_IGN);
+    else
+        signal(SIGTERM, leave);
+    trace("start %s %u %d\n", way, start->number, (int)getpid());
+    slot_set_state(slot, SLOT_STARTED);
+    if (strcmp(way, "slow") != 0)
+        slot_set_state(slot, SLOT_CONSUMING);
+    if (strcmp(way, "falls") == 0 || (strcmp(way, "crashes") == 0 && first_time())) {
+        enter_call(slot);
+        raise(SIGSEGV);
+    }
+    if (strcmp(way, "hangs") == 0 && first_time()) {
+        enter_call(slot);
+        for (;;)
+            pause();
+    }
+    while (!told_to_leave) {
+        char byte;
+
+        if (poll(&control, 1, -1) > 0 && read(start->control, &byte, 1) == 0)
+            break;
+        slot_turn(slot);
+        if (strcmp(way, "deaf") != 0)
+            slot_consumers_live(slot);
+    }
+    trace("%s %s %u %d\n", told_to_leave ? "left" : "orphan", way, start->number, (int)getpid());
+    return EX_OK;
+}
+
+/* ---- a supervisor in a process of its own ---- */
+
+static const char *rig_path(const char *name)
+{
+    static char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    return path;
+}
+
+void rig_write_ini(const char *way, const char *general)
+{
+    FILE *file = fopen(rig_path("new.ini"), "w");
+    char to[128];
+
+    ck_assert_ptr_nonnull(file);
+    fprintf(
+        file,
+        "[hark]\nurl = amqp://127.0.0.1:1/v\n%s\n[exchange e]\n[queue q]\nbind = e #\n[listener %s]\nmodule = log\n"
+        "queue = q\n",
+        general, way);
+    fclose(file);
+    snprintf(to, sizeof(to), "%s", rig_path("hark.ini"));
+    ck_assert_int_eq(rename(rig_path("new.ini"), to), 0);
+}
+
+const char *rig_content(const char *name)
+{
+    int fd = open(rig_path(name), O_RDONLY);
+    ssize_t n = fd >= 0 ? read(fd, rig_text, sizeof(rig_text) - 1) : 0;
+
+    if (fd >= 0)
+        close(fd);
+    rig_text[n > 0 ? n : 0] = '\0';
+    return rig_text;
+}
+
+unsigned rig_count(const char *in, const char *what)
+{
+    unsigned n = 0;
+
+    while ((in = strstr(in, what)) != NULL)
+        n++, in++;
+    return n;
+}
+
+static void rig_nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+}
+
+/* Waits until the file has `what` so many times. */
+void rig_wait(const char *name, const char *what, unsigned times)
+{
+    for (int waited = 0; rig_count(rig_content(name), what) < times; waited += 10) {
+        ck_assert_msg(waited < PATIENCE_MS, "\"%s\" does not come %u times in the %s:\n%.3000s",
+                      what, times, name, rig_text);
+        rig_nap();
+    }
+}
+
+/* Waits for a message that has `what` in it; those before it are forgotten. */
+void rig_heard(const char *what)
+{
+    struct pollfd poller = {.fd = rig_manager, .events = POLLIN};
+
+    do {
+        ssize_t n;
+
+        ck_assert_msg(poll(&poller, 1, PATIENCE_MS) > 0, "%s does not come; log:\n%.3000s", what,
+                      rig_content("log"));
+        n = recv(rig_manager, rig_text, sizeof(rig_text) - 1, 0);
+        ck_assert_int_gt(n, 0);
+        rig_text[n] = '\0';
+    } while (strstr(rig_text, what) == NULL);
+}
+
+void rig_start(const char *way, const char *general, const char *watchdog_usec)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    rig_write_ini(way, general);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", rig_path("notify"));
+    rig_manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(rig_manager, (struct sockaddr *)&address, sizeof(address)), 0);
+    rig_supervisor = fork();
+    ck_assert_int_ge(rig_supervisor, 0);
+    if (rig_supervisor == 0) {
+        struct supervisor_options options = {
+            .path = strdup(rig_path("hark.ini")), .log = -1, .log_level = -1};
+        struct ini_errors errors = {0};
+        struct config *config = config_read(options.path, &errors);
+        int log = open(rig_path("log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+        dup2(log, STDERR_FILENO);
+        setenv("NOTIFY_SOCKET", address.sun_path, 1);
+        unsetenv("JOURNAL_STREAM");
+        if (watchdog_usec != NULL)
+            setenv("WATCHDOG_USEC", watchdog_usec, 1);
+        if (config == NULL)
+            _exit(99);
+        _exit(supervisor_run(config, &options));
+    }
+}
+
+int rig_wait_end(void)
+{
+    int status = 0;
+
+    for (int waited = 0; waitpid(rig_supervisor, &status, WNOHANG) == 0; waited += 10) {
+        ck_assert_msg(waited < PATIENCE_MS, "the supervisor does not end:\n%.3000s",
+                      rig_content("log"));
+        rig_nap();
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+void rig_clean_up(void)
+{
+    static const char *const names[] = {"hark.ini", "new.ini", "log", "trace", "notify", "once"};
+
+    for (size_t i = 0; i < HARK_COUNT(names); i++)
+        unlink(rig_path(names[i]));
+    rmdir(directory);
+}
+
+void rig_stop(void)
+{
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
+}
+
+pid_t rig_traced(const char *line)
+{
+    const char *at = strstr(rig_content("trace"), line);
+
+    ck_assert_msg(at != NULL, "%s", line);
+    return (pid_t)strtol(at + strlen(line), NULL, 10);
+}
+
+void rig_wait_gone(pid_t pid)
+{
+    for (int waited = 0; kill(pid, 0) == 0; waited += 10) {
+        ck_assert_int_lt(waited, PATIENCE_MS);
+        rig_nap();
+    }
+}
