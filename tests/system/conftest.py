@@ -20,15 +20,8 @@ from rig.scripts import Scripts             # noqa: E402
 BROKERS = {"rabbitmq": RabbitMQ}
 
 # Quick reconnection: the tests cut connections all the time.
-HARK = """[hark]
-url = {url}
-log = text
-log_level = {level}
-reconnect_min = 20ms
-reconnect_max = 300ms
-drain_timeout = 10s
-{more}
-"""
+DEFAULTS = {"log": "text", "log_level": os.environ.get("HARK_TEST_LOG_LEVEL", "info"), "reconnect_min": "20ms",
+            "reconnect_max": "300ms", "drain_timeout": "10s"}
 
 
 def pytest_configure(config):
@@ -113,8 +106,10 @@ def scripts(tmp_path):
 def ini(broker):
     """ini(sections, hark="more keys of [hark]", via=proxy, url=None): the whole text of an ini file."""
     def make(sections="", hark="", via=None, url=None):
-        url = url or broker.url(port=via.port if via else None)
-        return HARK.format(url=url, more=hark, level=os.environ.get("HARK_TEST_LOG_LEVEL", "info")) + sections
+        given = [line.partition("=")[0].strip() for line in hark.splitlines()]
+        lines = ["[hark]", "url = " + (url or broker.url(port=via.port if via else None))]
+        lines += ["%s = %s" % item for item in DEFAULTS.items() if item[0] not in given]
+        return "\n".join(lines + [hark, sections])
     return make
 
 

@@ -147,3 +147,20 @@ class Flow:
         self._thread.join(timeout)
         assert not self.error, self.error
         assert self.sent == self.count, "published %d of %d" % (self.sent, self.count)
+
+
+def expect_all(client, count):
+    """Every input id is seen in `results`; what is seen twice has the same message id. Returns how many were."""
+    seen = {}
+    total = 0
+
+    def collect():
+        nonlocal total
+        for message in client.get_all("results"):
+            seen.setdefault(message.body, set()).add(message.properties.message_id)
+            total += 1
+        return len(seen) == count
+    wait_until(collect, lambda: "all of %d, missing e.g. %s" % (
+        count, [i for i in range(count) if b"%d" % i not in seen][:10]), timeout=60, interval=0.1)
+    assert all(len(ids) == 1 for ids in seen.values()), "a message was published again under another id"
+    return total

@@ -239,7 +239,7 @@ class RabbitMQ(Broker):
 
     def add_user(self, name, password=None, configure=".*", write=".*", read=".*"):
         self.evaluate(
-            'rabbit_auth_backend_internal:add_user(<<"{0}">>, <<"{1}">>, <<"rig">>), '
+            'catch rabbit_auth_backend_internal:add_user(<<"{0}">>, <<"{1}">>, <<"rig">>), '
             'rabbit_auth_backend_internal:set_permissions(<<"{0}">>, <<"{2}">>, <<"{3}">>, <<"{4}">>, <<"{5}">>, '
             '<<"rig">>).'.format(name, password or name, self.vhost, configure, write, read))
 
