@@ -266,7 +266,7 @@ manuals := $(sort $(wildcard conf/man/*.[1-9]))
 manual_to = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 headers := $(sort $(wildcard include/hark/*.h))
 unit_file := $(if $(systemdsystemunitdir),$(wildcard systemd/harkd.service))
-sysusers := $(if $(systemdsystemunitdir),$(wildcard systemd/sysusers.conf))
+sysusers := $(if $(systemdsystemunitdir),$(wildcard systemd/hark.sysusers))
 sysusersdir = $(prefix)/lib/sysusers.d
 # The files say /usr/sbin and /etc/hark.
 with_paths = sed -e 's,/usr/sbin/harkd,$(sbindir)/harkd,g' -e 's,/etc/hark\b,$(sysconfdir)/hark,g' $(1) >$(2) \
@@ -279,13 +279,13 @@ install: all
 	install -m 644 $(headers) '$(DESTDIR)$(includedir)/hark/'
 	@$(foreach m,$(manuals),install -d '$(DESTDIR)$(dir $(call manual_to,$(m)))' && \
 		$(call with_paths,$(m),'$(DESTDIR)$(call manual_to,$(m))') && ) :
-	@test -e '$(DESTDIR)$(sysconfdir)/hark/hark.ini' || \
+	@test ! -e conf/hark.ini || test -e '$(DESTDIR)$(sysconfdir)/hark/hark.ini' || \
 		{ $(call with_paths,conf/hark.ini,'$(DESTDIR)$(sysconfdir)/hark/hark.ini'); }
 	@$(if $(unit_file),install -d '$(DESTDIR)$(systemdsystemunitdir)' && \
 		$(call with_paths,$(unit_file),'$(DESTDIR)$(systemdsystemunitdir)/harkd.service'))
 	@$(if $(sysusers),install -d '$(DESTDIR)$(sysusersdir)' && \
 		install -m 644 $(sysusers) '$(DESTDIR)$(sysusersdir)/hark.conf')
-	@$(if $(unit_file)$(DESTDIR),,echo '')$(if $(DESTDIR),,$(if $(unit_file), \
+	@$(if $(DESTDIR),,$(if $(unit_file), \
 		echo 'Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now harkd'))
 
 uninstall:

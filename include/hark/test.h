@@ -44,7 +44,8 @@ void hark_test_advance(struct hark_test *t, int64_t ms);
 enum hark_verdict hark_test_verdict(const struct hark_test *t, size_t n);
 const char *hark_test_reason(const struct hark_test *t, size_t n);
 
-/* What was published: only messages of events that settled HARK_DONE, and of hark_emit_new(). Valid until close. */
+/* What was published: only messages of events that settled HARK_DONE, and of hark_emit_new(). Valid until close.
+ * Strings, and here the body too, have a 0 byte behind them. */
 struct hark_test_message {
     struct hark_str exchange, routing_key, body;
     struct hark_str properties[HARK_PROPERTIES];

@@ -33,6 +33,8 @@ struct kit_message {
     struct outgoing *outgoing;
     struct hark_header headers[KIT_HEADERS_MAX];
     struct properties properties;
+    char *texts[3 + HARK_PROPERTIES]; /* what `shown` points to */
+    size_t text_count;
 };
 
 struct kit_event {
@@ -105,6 +107,20 @@ static void kit_end(struct hark_test *t, const struct hark_event *event, enum ha
     end->reason = strdup(reason != NULL ? reason : "");
 }
 
+/* A copy with a 0 byte behind it, as the header promises: on the wire there is none. */
+static struct hark_str kit_text(struct kit_message *message, struct span span)
+{
+    char *text = malloc(span.length + 1);
+
+    if (text == NULL)
+        kit_die("out of memory");
+    if (span.length > 0)
+        memcpy(text, span.data, span.length);
+    text[span.length] = '\0';
+    message->texts[message->text_count++] = text;
+    return (struct hark_str){.data = text, .length = span.length};
+}
+
 static void kit_record(struct hark_test *t, struct outgoing *outgoing)
 {
     struct kit_message *message = calloc(1, sizeof(*message));
@@ -121,18 +137,18 @@ static void kit_record(struct hark_test *t, struct outgoing *outgoing)
         kit_die("what was emitted has no sound properties");
     properties = &message->properties;
     message->shown = (struct hark_test_message){
-        .exchange = hark_span(message->outgoing->exchange),
-        .routing_key = hark_span(message->outgoing->routing_key),
-        .body = hark_span(message->outgoing->body),
-        .properties = {[HARK_CONTENT_TYPE] = hark_span(properties->content_type),
-                       [HARK_CONTENT_ENCODING] = hark_span(properties->content_encoding),
-                       [HARK_CORRELATION_ID] = hark_span(properties->correlation_id),
-                       [HARK_REPLY_TO] = hark_span(properties->reply_to),
-                       [HARK_EXPIRATION] = hark_span(properties->expiration),
-                       [HARK_MESSAGE_ID] = hark_span(properties->message_id),
-                       [HARK_TYPE] = hark_span(properties->type),
-                       [HARK_USER_ID] = hark_span(properties->user_id),
-                       [HARK_APP_ID] = hark_span(properties->app_id)},
+        .exchange = kit_text(message, message->outgoing->exchange),
+        .routing_key = kit_text(message, message->outgoing->routing_key),
+        .body = kit_text(message, message->outgoing->body),
+        .properties = {[HARK_CONTENT_TYPE] = kit_text(message, properties->content_type),
+                       [HARK_CONTENT_ENCODING] = kit_text(message, properties->content_encoding),
+                       [HARK_CORRELATION_ID] = kit_text(message, properties->correlation_id),
+                       [HARK_REPLY_TO] = kit_text(message, properties->reply_to),
+                       [HARK_EXPIRATION] = kit_text(message, properties->expiration),
+                       [HARK_MESSAGE_ID] = kit_text(message, properties->message_id),
+                       [HARK_TYPE] = kit_text(message, properties->type),
+                       [HARK_USER_ID] = kit_text(message, properties->user_id),
+                       [HARK_APP_ID] = kit_text(message, properties->app_id)},
         .delivery_mode = properties->delivery_mode,
         .priority = (properties->flags & PROPERTY_PRIORITY) != 0 ? properties->priority : -1,
         .timestamp = (properties->flags & PROPERTY_TIMESTAMP) != 0 ? (int64_t)properties->timestamp : -1,
@@ -304,6 +320,8 @@ void hark_test_close(struct hark_test *t)
     free(t->events);
     for (size_t i = 0; i < t->message_count; i++) {
         outgoing_free(t->messages[i]->outgoing);
+        for (size_t j = 0; j < t->messages[i]->text_count; j++)
+            free(t->messages[i]->texts[j]);
         free(t->messages[i]);
     }
     free(t->messages);
