@@ -5,11 +5,10 @@
 #include "client/backoff.h"
 #include "client/complaint.h"
 #include "client/gather.h"
+#include "client/unacked.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define NOBODY UINT32_MAX
 
 enum consumer_state {
     CONSUMER_IDLE,       /* waits for consumer_start() */
@@ -20,13 +19,6 @@ enum consumer_state {
     CONSUMER_CANCELLING, /* cancel sent */
     CONSUMER_CANCELLED,  /* no more deliveries; the channel is open for acknowledgements */
     CONSUMER_CLOSED,
-};
-
-/* A delivery in hand; the chain of those in use is in the order of their tags. */
-struct consumer_slot {
-    uint64_t tag;
-    uint32_t previous, next;
-    bool settled;
 };
 
 struct consumer {
@@ -40,6 +32,7 @@ struct consumer {
     amqp_table_t arguments;
     int64_t retry_min, retry_max;
     unsigned attempts;
+    int64_t since; /* subscribed, in the loop's ms */
     bool is_gone; /* the next attempt is the owner's: the queue does not exist */
     struct event *timer;
     struct complaint complaint;
@@ -48,167 +41,79 @@ struct consumer {
     void (*done)(void *arg);
     void *done_arg;
 
-    struct consumer_slot *slots;
-    uint32_t slot_count, spare, first, last; /* spare: chained by next */
-    uint32_t *settled;                       /* slots settled in this turn */
-    uint32_t settled_count;
-    uint32_t in_hand;
+    struct unacked unacked;
     uint64_t delivered, gathered;
 };
-
-/* ---- slots ---- */
-
-static int slots_grow(struct consumer *consumer)
-{
-    uint32_t count = consumer->slot_count == 0 ? 64 : 2 * consumer->slot_count;
-    struct consumer_slot *slots = realloc(consumer->slots, count * sizeof(*slots));
-    uint32_t *settled;
-
-    if (slots == NULL)
-        return -1;
-    consumer->slots = slots;
-    settled = realloc(consumer->settled, count * sizeof(*settled));
-    if (settled == NULL)
-        return -1;
-    consumer->settled = settled;
-    for (uint32_t i = count; i > consumer->slot_count; i--) {
-        slots[i - 1].next = consumer->spare;
-        consumer->spare = i - 1;
-    }
-    consumer->slot_count = count;
-    return 0;
-}
-
-static uint32_t slots_take(struct consumer *consumer, uint64_t tag)
-{
-    uint32_t at;
-
-    if (consumer->spare == NOBODY && slots_grow(consumer) != 0)
-        return NOBODY;
-    at = consumer->spare;
-    consumer->spare = consumer->slots[at].next;
-    consumer->slots[at] = (struct consumer_slot){.tag = tag, .previous = consumer->last, .next = NOBODY};
-    if (consumer->last != NOBODY)
-        consumer->slots[consumer->last].next = at;
-    else
-        consumer->first = at;
-    consumer->last = at;
-    consumer->in_hand++;
-    return at;
-}
-
-static void slots_give(struct consumer *consumer, uint32_t at)
-{
-    struct consumer_slot *slot = &consumer->slots[at];
-
-    if (slot->previous != NOBODY)
-        consumer->slots[slot->previous].next = slot->next;
-    else
-        consumer->first = slot->next;
-    if (slot->next != NOBODY)
-        consumer->slots[slot->next].previous = slot->previous;
-    else
-        consumer->last = slot->previous;
-    slot->tag = 0;
-    slot->next = consumer->spare;
-    consumer->spare = at;
-    consumer->in_hand--;
-}
-
-static void slots_clear(struct consumer *consumer)
-{
-    while (consumer->first != NOBODY)
-        slots_give(consumer, consumer->first);
-    consumer->settled_count = 0;
-}
 
 /* ---- acknowledgements ---- */
 
 static void consumer_flush(struct loop_task *task)
 {
     struct consumer *consumer = HARK_CONTAINER(task, struct consumer, flush);
-    struct buf *out;
-    uint64_t front = 0;
-    uint32_t count = 0;
 
     if (!channel_is_open(&consumer->channel))
         return;
-    out = channel_out(&consumer->channel);
-    while (consumer->first != NOBODY && consumer->slots[consumer->first].settled) {
-        front = consumer->slots[consumer->first].tag;
-        slots_give(consumer, consumer->first);
-        count++;
-    }
-    if (front != 0)
-        method_put_ack(out, consumer->channel.number, front, count > 1);
-    for (uint32_t i = 0; i < consumer->settled_count; i++) {
-        uint32_t at = consumer->settled[i];
-
-        if (consumer->slots[at].tag != 0 && consumer->slots[at].settled) {
-            method_put_ack(out, consumer->channel.number, consumer->slots[at].tag, false);
-            slots_give(consumer, at);
-        }
-    }
-    consumer->settled_count = 0;
+    unacked_put(&consumer->unacked, channel_out(&consumer->channel), consumer->channel.number);
     link_send(session_link(consumer->session));
 }
 
-static struct consumer_slot *consumer_slot(const struct ticket *ticket)
+/* False: of a channel that is gone, so the broker has taken it back; or settled before. */
+static bool consumer_holds(const struct ticket *ticket)
 {
     struct consumer *consumer = ticket->consumer;
 
-    if (ticket->epoch != consumer->channel.epoch || !channel_is_open(&consumer->channel) ||
-        ticket->slot >= consumer->slot_count || consumer->slots[ticket->slot].tag != ticket->tag)
-        return NULL; /* of a channel that is gone: the broker has taken it back */
-    return &consumer->slots[ticket->slot];
+    return ticket->epoch == consumer->channel.epoch && channel_is_open(&consumer->channel) &&
+           unacked_holds(&consumer->unacked, ticket->slot, ticket->tag);
 }
 
 void consumer_ack(const struct ticket *ticket)
 {
     struct consumer *consumer = ticket->consumer;
-    struct consumer_slot *slot = consumer_slot(ticket);
 
-    if (slot == NULL || slot->settled)
+    if (!consumer_holds(ticket))
         return;
-    slot->settled = true;
-    consumer->settled[consumer->settled_count++] = ticket->slot;
+    unacked_settle(&consumer->unacked, ticket->slot);
     loop_defer(session_loop(consumer->session), &consumer->flush);
 }
 
 void consumer_requeue(const struct ticket *ticket)
 {
     struct consumer *consumer = ticket->consumer;
-    struct consumer_slot *slot = consumer_slot(ticket);
     amqp_basic_nack_t nack = {.delivery_tag = ticket->tag, .requeue = 1};
 
-    if (slot == NULL || slot->settled)
+    if (!consumer_holds(ticket))
         return;
     channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD, &nack);
-    slots_give(consumer, ticket->slot);
+    unacked_drop(&consumer->unacked, ticket->slot);
 }
 
 /* ---- subscribing ---- */
 
 static void consumer_open(struct consumer *consumer);
 
-static void consumer_void(struct consumer *consumer)
+/* The channel is gone, and with it all tickets. The owner is told last: it may call anything. */
+static void consumer_leave(struct consumer *consumer, enum consumer_state state)
 {
     bool was = consumer->state == CONSUMER_SUBSCRIBED;
 
-    slots_clear(consumer);
+    unacked_clear(&consumer->unacked);
     loop_task_cancel(session_loop(consumer->session), &consumer->flush);
-    consumer->state = CONSUMER_IDLE;
+    consumer->state = state;
     if (was)
         consumer->ops->subscribed(consumer->arg, false);
 }
 
 static void consumer_again(struct consumer *consumer)
 {
-    int64_t pause = backoff_ms(consumer->attempts++, consumer->retry_min, consumer->retry_max);
-    struct timeval wait = {.tv_sec = pause / 1000, .tv_usec = pause % 1000 * 1000};
+    int64_t now = loop_now(session_loop(consumer->session)), pause;
+    struct timeval wait;
 
-    consumer->state = CONSUMER_WAITING;
+    if (consumer->state == CONSUMER_SUBSCRIBED && now - consumer->since > consumer->retry_max)
+        consumer->attempts = 0; /* it went well for a while */
+    pause = backoff_ms(consumer->attempts++, consumer->retry_min, consumer->retry_max);
+    wait = (struct timeval){.tv_sec = pause / 1000, .tv_usec = pause % 1000 * 1000};
     evtimer_add(consumer->timer, &wait);
+    consumer_leave(consumer, CONSUMER_WAITING);
 }
 
 static void consumer_tick(evutil_socket_t fd, short what, void *arg)
@@ -265,14 +170,15 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
     enum consumer_state state = consumer->state;
     const char *advice = "; trying again";
 
-    consumer_void(consumer);
-    if (state == CONSUMER_CANCELLING || state == CONSUMER_CANCELLED || state == CONSUMER_CLOSED) {
-        consumer->state = CONSUMER_CLOSED;
+    if (state == CONSUMER_CANCELLING || state == CONSUMER_CANCELLED) {
+        consumer_leave(consumer, CONSUMER_CLOSED);
         consumer_finish(consumer);
         return;
     }
-    if (error->code == 0 || reply_is_hard(error->code))
-        return; /* with the connection: its owner will start us again */
+    if (error->code == 0 || reply_is_hard(error->code)) {
+        consumer_leave(consumer, CONSUMER_IDLE); /* with the connection: its owner will start us again */
+        return;
+    }
     consumer->is_gone = error->code == REPLY_NOT_FOUND;
     if (error->code == REPLY_NOT_FOUND)
         advice = ": the queue does not exist (see `declare`); trying again";
@@ -288,8 +194,8 @@ static void consumer_cancelled_by_server(struct consumer *consumer)
 {
     consumer_say(consumer, "the broker cancelled the consumer:",
                  "the queue was deleted, or its node or leader is gone", "; subscribing again");
+    consumer_flush(&consumer->flush); /* what the broker still knows is not delivered again */
     channel_close(&consumer->channel, NULL, NULL);
-    consumer_void(consumer);
     consumer->is_gone = true;
     consumer_again(consumer);
 }
@@ -302,7 +208,7 @@ static void consumer_method(void *arg, const amqp_method_t *method)
     case AMQP_BASIC_CONSUME_OK_METHOD:
         if (consumer->state == CONSUMER_ASKING) {
             consumer->state = CONSUMER_SUBSCRIBED;
-            consumer->attempts = 0;
+            consumer->since = loop_now(session_loop(consumer->session));
             consumer->ops->subscribed(consumer->arg, true);
         }
         return;
@@ -327,8 +233,8 @@ static void consumer_delivery(void *arg, const struct method_deliver *deliver, s
     struct consumer *consumer = arg;
     struct ticket ticket = {.consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
 
-    ticket.slot = slots_take(consumer, deliver->delivery_tag);
-    if (ticket.slot == NOBODY) {
+    ticket.slot = unacked_add(&consumer->unacked, deliver->delivery_tag);
+    if (ticket.slot == UNACKED_NONE) {
         log_error("%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
                   consumer->section);
         message_drop(message);
@@ -343,7 +249,7 @@ static void consumer_batch(void *arg, bool full)
     struct consumer *consumer = arg;
     struct loop *loop = session_loop(consumer->session);
     unsigned pause = gather_pause(&consumer->gather, loop_now(loop), (unsigned)(consumer->delivered - consumer->gathered),
-                                  full, consumer->in_hand, consumer->prefetch);
+                                  full, consumer->unacked.count, consumer->prefetch);
 
     consumer->gathered = consumer->delivered;
     if (pause > 0)
@@ -378,8 +284,7 @@ static void consumer_release(struct loop_task *task)
     if (consumer->timer != NULL)
         event_free(consumer->timer);
     arguments_free(&consumer->arguments);
-    free(consumer->slots);
-    free(consumer->settled);
+    unacked_free(&consumer->unacked);
     free(consumer->queue);
     free(consumer->section);
     free(consumer);
@@ -398,7 +303,7 @@ struct consumer *consumer_new(struct session *session, const struct consumer_opt
     consumer->prefetch = options->prefetch;
     consumer->retry_min = options->retry_min;
     consumer->retry_max = options->retry_max;
-    consumer->spare = consumer->first = consumer->last = NOBODY;
+    unacked_init(&consumer->unacked);
     consumer->flush.run = consumer_flush;
     consumer->reap.run = consumer_release;
     consumer->queue = strdup(options->queue);
@@ -437,12 +342,22 @@ void consumer_cancel(struct consumer *consumer, void (*done)(void *arg), void *a
     consumer->done = done;
     consumer->done_arg = arg;
     evtimer_del(consumer->timer);
-    if (consumer->state != CONSUMER_SUBSCRIBED) {
-        if (consumer->state == CONSUMER_OPENING || consumer->state == CONSUMER_ASKING) {
-            channel_close(&consumer->channel, NULL, NULL);
-            slots_clear(consumer);
-        }
+    switch (consumer->state) {
+    case CONSUMER_SUBSCRIBED:
+        break;
+    case CONSUMER_CANCELLING:
+        return;
+    case CONSUMER_OPENING:
+    case CONSUMER_ASKING:
+        channel_close(&consumer->channel, NULL, NULL);
+        unacked_clear(&consumer->unacked);
+        /* fall through */
+    case CONSUMER_IDLE:
+    case CONSUMER_WAITING:
         consumer->state = CONSUMER_CANCELLED;
+        /* fall through */
+    case CONSUMER_CANCELLED:
+    case CONSUMER_CLOSED:
         consumer_finish(consumer);
         return;
     }
@@ -460,7 +375,7 @@ void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *ar
     loop_task_cancel(session_loop(consumer->session), &consumer->flush);
     consumer->state = CONSUMER_CLOSED;
     channel_close(&consumer->channel, done, arg);
-    slots_clear(consumer);
+    unacked_clear(&consumer->unacked);
 }
 
 void consumer_free(struct consumer *consumer)
@@ -478,7 +393,7 @@ bool consumer_is_subscribed(const struct consumer *consumer)
 
 unsigned consumer_in_hand(const struct consumer *consumer)
 {
-    return consumer->in_hand - consumer->settled_count;
+    return consumer->unacked.count - consumer->unacked.settled_count;
 }
 
 uint64_t consumer_delivered(const struct consumer *consumer)

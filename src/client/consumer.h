@@ -6,10 +6,6 @@
  *
  * Acknowledgements are gathered during a turn of the loop: the contiguous front of what is settled goes as one
  * `multiple`, the rest singly.
- *
- * Deliveries in hand are kept in slots, chained in the order of their tags; a ticket knows its slot. So nothing is
- * looked up, and memory is bounded by the prefetch even while one delivery is held for hours and millions pass it by (which
- * a ring indexed by tag is not).
  */
 #ifndef CLIENT_CONSUMER_H
 #define CLIENT_CONSUMER_H

@@ -3,12 +3,14 @@
 
 #include "base/log.h"
 #include "client/backoff.h"
+#include "client/flight.h"
+#include "client/refusals.h"
 #include "wire/content.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PUBLISHER_STRIKES 3 /* closes of the channel with one message alone in flight, before it is the guilty one */
+#define PUBLISHER_STRIKES 3 /* times that the connection is closed with one message alone in flight until it is guilty */
 #define PUBLISHER_RETRY_MIN 50
 #define PUBLISHER_RETRY_MAX 5000
 
@@ -17,43 +19,35 @@ struct publisher {
     const struct publisher_ops *ops;
     void *arg;
     struct channel channel;
-    unsigned window;
-    bool confirm, ready, high, freeing;
+    size_t window;
+    bool confirm, ready, blocked, high, freeing;
 
-    /* In flight: ring[sequence & mask], from `oldest` to `next` - 1; NULL: has had its outcome. Sequences are those of the
-     * channel, which counts from 1. */
-    struct outgoing **ring;
-    uint64_t oldest, next;
-    size_t ring_size;
-    size_t unconfirmed;
-
+    struct flight flight;
     struct outgoing *waiting, **waiting_end;
     size_t waiting_count;
 
-    /* Careful mode: how many messages from the front of `waiting` still have to go one at a time. */
-    size_t careful;
-    unsigned strikes;
+    /* Careful mode: so many messages, from the front, are to have an outcome before it is over, with at most `limit` in flight. */
+    size_t suspects, limit;
+    unsigned strikes; /* of the one at the front, or of a channel that closes without any message */
+    struct refusals refusals;
     struct event *timer;
+    struct loop_task pump, reap;
     struct log_limit said;
 };
-
-static void publisher_pump(struct publisher *publisher);
 
 /* ---- pressure ---- */
 
 static void publisher_watch(struct publisher *publisher)
 {
-    size_t high = publisher->window, low = publisher->window / 2;
-    bool full = publisher->waiting_count > high;
+    size_t waiting = publisher->waiting_count;
+    bool high = publisher->blocked || waiting > (publisher->high ? publisher->window / 2 : publisher->window);
 
-    if (publisher->high)
-        full = publisher->waiting_count > low;
-    if (session_is_blocked(publisher->session) || (!publisher->ready && publisher->waiting_count > 0))
-        full = true;
-    if (full == publisher->high || publisher->freeing)
+    if (waiting > 0 && !high)
+        high = !publisher->ready || link_is_full(session_link(publisher->session));
+    if (HARK_LIKELY(high == publisher->high) || publisher->freeing)
         return;
-    publisher->high = full;
-    publisher->ops->pressure(publisher->arg, full);
+    publisher->high = high;
+    publisher->ops->pressure(publisher->arg, high);
 }
 
 /* ---- lists ---- */
@@ -78,105 +72,73 @@ static struct outgoing *waiting_take(struct publisher *publisher)
     return outgoing;
 }
 
-static struct outgoing **ring_at(const struct publisher *publisher, uint64_t sequence)
-{
-    return &publisher->ring[sequence & (publisher->ring_size - 1)];
-}
-
 /* What was in flight goes back to the front of the waiting, in its order. Returns how many there were. */
-static size_t ring_rewind(struct publisher *publisher)
+static size_t publisher_rewind(struct publisher *publisher)
 {
-    struct outgoing *first = NULL, **end = &first;
-    size_t count = 0;
+    size_t count = publisher->flight.count;
+    struct outgoing *first = flight_rewind(&publisher->flight), **end = &first;
 
-    for (uint64_t sequence = publisher->oldest; sequence < publisher->next; sequence++) {
-        struct outgoing *outgoing = *ring_at(publisher, sequence);
-
-        if (outgoing == NULL)
-            continue;
-        *ring_at(publisher, sequence) = NULL;
-        outgoing->returned = false;
-        *end = outgoing;
-        end = &outgoing->next;
-        count++;
-    }
-    if (count > 0) {
-        *end = publisher->waiting;
-        if (publisher->waiting == NULL)
-            publisher->waiting_end = end;
-        publisher->waiting = first;
-        publisher->waiting_count += count;
-    }
-    publisher->oldest = publisher->next = 1;
-    publisher->unconfirmed = 0;
+    if (first == NULL)
+        return 0;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = publisher->waiting;
+    if (publisher->waiting == NULL)
+        publisher->waiting_end = end;
+    publisher->waiting = first;
+    publisher->waiting_count += count;
     return count;
 }
 
 /* ---- outcomes ---- */
 
-static void publisher_settle(struct publisher *publisher, uint64_t sequence, bool acked)
+static void publisher_end(struct publisher *publisher, struct outgoing *outgoing, enum outcome outcome, const char *why)
 {
-    struct outgoing **at = ring_at(publisher, sequence), *outgoing = *at;
-
-    if (outgoing == NULL)
-        return;
-    *at = NULL;
-    publisher->unconfirmed--;
-    if (publisher->careful > 0) {
-        publisher->careful--;
-        publisher->strikes = 0;
+    publisher->strikes = 0;
+    if (HARK_UNLIKELY(publisher->suspects > 0)) {
+        publisher->suspects--;
+        if (publisher->flight.count == 0 && publisher->limit < publisher->window)
+            publisher->limit *= 2;
     }
+    outgoing->done(outgoing, outcome, why);
+}
+
+static void publisher_answered(struct publisher *publisher, struct outgoing *outgoing, bool acked)
+{
     if (!acked)
-        outgoing->done(outgoing, OUTCOME_NACKED, "basic.nack");
+        publisher_end(publisher, outgoing, OUTCOME_NACKED, "basic.nack");
     else if (outgoing->returned)
-        outgoing->done(outgoing, OUTCOME_RETURNED, "NO_ROUTE");
+        publisher_end(publisher, outgoing, OUTCOME_RETURNED, "NO_ROUTE");
     else
-        outgoing->done(outgoing, OUTCOME_CONFIRMED, "");
+        publisher_end(publisher, outgoing, OUTCOME_CONFIRMED, "");
 }
 
 static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool multiple, bool acked)
 {
-    if (tag >= publisher->next || (tag < publisher->oldest && tag != 0))
-        return; /* not ours to confirm; harmless */
+    struct outgoing *outgoing;
+
     if (multiple) {
-        uint64_t last = tag == 0 ? publisher->next - 1 : tag;
+        uint64_t last = tag == 0 ? publisher->flight.next - 1 : tag;
 
-        while (publisher->oldest <= last)
-            publisher_settle(publisher, publisher->oldest++, acked);
+        while ((outgoing = flight_take_oldest(&publisher->flight, last)) != NULL)
+            publisher_answered(publisher, outgoing, acked);
     } else {
-        publisher_settle(publisher, tag, acked);
+        outgoing = flight_take(&publisher->flight, tag);
+        if (outgoing != NULL) /* otherwise not ours to confirm; harmless */
+            publisher_answered(publisher, outgoing, acked);
     }
-    while (publisher->oldest < publisher->next && *ring_at(publisher, publisher->oldest) == NULL)
-        publisher->oldest++;
 }
 
-static bool publisher_same(const struct outgoing *outgoing, const struct message *message)
-{
-    struct properties properties;
-    struct reply error;
-
-    return !outgoing->returned && span_equal(outgoing->routing_key, message->routing_key) &&
-           span_equal(outgoing->exchange, message->exchange) && span_equal(outgoing->body, message->body) &&
-           properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
-           span_equal(properties.message_id, message->properties.message_id);
-}
-
-/* basic.return carries no number, but the whole message, and comes before its basic.ack. Equal messages are equal in this,
- * too. */
+/* basic.return carries no number, but the whole message, and comes before its basic.ack. */
 static void publisher_returned(void *arg, const amqp_basic_return_t *method, const struct message *message)
 {
     struct publisher *publisher = arg;
+    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message) : NULL;
     unsigned dropped;
 
-    for (uint64_t sequence = publisher->oldest; sequence < publisher->next; sequence++) {
-        struct outgoing *outgoing = *ring_at(publisher, sequence);
-
-        if (outgoing != NULL && publisher_same(outgoing, message)) {
-            outgoing->returned = true;
-            return;
-        }
-    }
-    if (log_allowed(&publisher->said, &dropped))
+    if (outgoing != NULL)
+        outgoing->returned = true;
+    else if (log_allowed(&publisher->said, &dropped))
         log_warning("%s: a message to exchange \"%.*s\" with key \"%.*s\" was returned: %.*s", session_label(publisher->session),
                     (int)message->exchange.length, (const char *)message->exchange.data, (int)message->routing_key.length,
                     (const char *)message->routing_key.data, (int)method->reply_text.len,
@@ -186,10 +148,13 @@ static void publisher_returned(void *arg, const amqp_basic_return_t *method, con
 /* ---- the channel ---- */
 
 static void publisher_open(struct publisher *publisher);
+static void publisher_pump(struct publisher *publisher);
 
 static void publisher_go(struct publisher *publisher)
 {
     publisher->ready = true;
+    if (!publisher->confirm)
+        publisher->strikes = 0;
     publisher_pump(publisher);
 }
 
@@ -237,48 +202,58 @@ static void publisher_wait(struct publisher *publisher)
     evtimer_add(publisher->timer, &wait);
 }
 
-/* The message that was alone in flight is the guilty one, or will be if it does it again. */
+/* The message that was alone in flight is the guilty one, or will be if it does it again: a connection is closed for many
+ * reasons, a channel only for what was said on it. */
 static void publisher_strike(struct publisher *publisher, const struct reply *error)
 {
     struct outgoing *outgoing;
 
     if (++publisher->strikes < PUBLISHER_STRIKES && reply_is_hard(error->code))
         return;
-    publisher->strikes = 0;
-    if (publisher->careful > 0)
-        publisher->careful--;
     outgoing = waiting_take(publisher);
-    outgoing->done(outgoing, OUTCOME_REFUSED, error->text);
+    refusals_add(&publisher->refusals, outgoing->exchange, outgoing->routing_key, error,
+                 loop_now(session_loop(publisher->session)));
+    publisher_end(publisher, outgoing, OUTCOME_REFUSED, error->text);
+}
+
+static void publisher_blame(struct publisher *publisher, size_t in_flight, const struct reply *error)
+{
+    if (publisher->suspects == 0)
+        publisher->strikes = 0;
+    if (publisher->suspects < in_flight)
+        publisher->suspects = in_flight;
+    publisher->limit = 1;
+    if (in_flight == 1) {
+        publisher_strike(publisher, error);
+        return;
+    }
+    publisher->strikes = 0;
+    log_debug("%s: closed with %zu messages in flight, looking for the one: %s", session_label(publisher->session), in_flight,
+              error->text);
 }
 
 static void publisher_channel_closed(void *arg, const struct reply *error)
 {
     struct publisher *publisher = arg;
-    size_t in_flight;
+    size_t in_flight = publisher->confirm ? publisher_rewind(publisher) : 0;
+    unsigned dropped;
 
     publisher->ready = false;
-    in_flight = ring_rewind(publisher);
     if (publisher->freeing)
         return;
     if (error->code != 0 && error->code != REPLY_CONNECTION_FORCED && in_flight > 0) {
-        if (in_flight == 1) {
-            publisher_strike(publisher, error);
-        } else {
-            log_debug("%s: the channel was closed with %zu messages in flight, one at a time now: %s",
-                      session_label(publisher->session), in_flight, error->text);
-            if (publisher->careful < in_flight)
-                publisher->careful = in_flight;
-            publisher->strikes = 0;
-        }
-    } else if (error->code != 0 && in_flight == 0) {
-        unsigned dropped;
-
+        publisher_blame(publisher, in_flight, error);
+    } else if (error->code != 0 && !reply_is_hard(error->code)) {
+        publisher->strikes++;
         if (log_allowed(&publisher->said, &dropped))
             log_error("%s: the broker closed the publishing channel: %s", session_label(publisher->session), error->text);
-        publisher->strikes++;
     }
-    if (session_is_open(publisher->session))
-        publisher_wait(publisher);
+    if (session_is_open(publisher->session)) {
+        if (in_flight > 1) /* nearer to the guilty one, so this comes to an end */
+            publisher_open(publisher);
+        else
+            publisher_wait(publisher);
+    }
     publisher_watch(publisher);
 }
 
@@ -333,47 +308,82 @@ static void publisher_put(struct publisher *publisher, struct outgoing *outgoing
 
 static bool publisher_may(struct publisher *publisher)
 {
-    if (!publisher->ready || link_is_full(session_link(publisher->session)))
+    if (!publisher->ready || publisher->blocked || link_is_full(session_link(publisher->session)))
         return false;
-    if (!publisher->confirm)
-        return true;
-    return publisher->unconfirmed < (publisher->careful > 0 ? 1 : publisher->window) &&
-           publisher->next - publisher->oldest < publisher->ring_size;
+    return !publisher->confirm ||
+           publisher->flight.count < (publisher->suspects > 0 ? publisher->limit : publisher->window);
+}
+
+/* NULL, or why it cannot be sent at all: what does not fit would cost the connection, again and again. */
+static const char *publisher_misfit(struct publisher *publisher, const struct outgoing *outgoing)
+{
+    if (HARK_UNLIKELY(outgoing->exchange.length > UINT8_MAX || outgoing->routing_key.length > UINT8_MAX))
+        return "its exchange or routing key has more than 255 bytes";
+    if (HARK_UNLIKELY(!content_header_fits(session_frame_max(publisher->session), outgoing->raw_properties)))
+        return "its properties and headers do not fit into one frame";
+    if (HARK_UNLIKELY(publisher->refusals.used > 0))
+        return refusals_find(&publisher->refusals, outgoing->exchange, outgoing->routing_key,
+                             loop_now(session_loop(publisher->session)));
+    return NULL;
 }
 
 static void publisher_emit(struct publisher *publisher, struct outgoing *outgoing)
 {
     publisher_put(publisher, outgoing);
-    if (!publisher->confirm) {
+    if (publisher->confirm)
+        flight_add(&publisher->flight, outgoing);
+    else
         outgoing->done(outgoing, OUTCOME_CONFIRMED, "");
-        return;
-    }
-    outgoing->sequence = publisher->next++;
-    *ring_at(publisher, outgoing->sequence) = outgoing;
-    publisher->unconfirmed++;
 }
 
 static void publisher_pump(struct publisher *publisher)
 {
-    while (publisher->waiting != NULL && publisher_may(publisher))
-        publisher_emit(publisher, waiting_take(publisher));
+    while (publisher->waiting != NULL && publisher_may(publisher)) {
+        struct outgoing *outgoing = waiting_take(publisher);
+        const char *misfit = publisher_misfit(publisher, outgoing);
+
+        if (misfit == NULL)
+            publisher_emit(publisher, outgoing);
+        else
+            publisher_end(publisher, outgoing, OUTCOME_REFUSED, misfit);
+    }
     publisher_watch(publisher);
+}
+
+static void publisher_pump_task(struct loop_task *task)
+{
+    publisher_pump(HARK_CONTAINER(task, struct publisher, pump));
 }
 
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing)
 {
-    outgoing->returned = false; /* it may be here for the second time */
-    if (publisher->freeing) {
+    bool may = publisher->waiting == NULL && publisher_may(publisher);
+
+    if (HARK_UNLIKELY(publisher->freeing)) {
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
-    } else if (publisher->waiting == NULL && publisher_may(publisher)) {
-        publisher_emit(publisher, outgoing);
-    } else {
-        waiting_append(publisher, outgoing);
-        publisher_watch(publisher);
+        return;
     }
+    if (may && HARK_LIKELY(publisher_misfit(publisher, outgoing) == NULL)) {
+        publisher_emit(publisher, outgoing);
+        return;
+    }
+    waiting_append(publisher, outgoing);
+    if (may) /* what cannot be sent hears it later: nobody expects an outcome from within */
+        loop_defer(session_loop(publisher->session), &publisher->pump);
+    publisher_watch(publisher);
 }
 
 /* ---- life ---- */
+
+static void publisher_release(struct loop_task *task)
+{
+    struct publisher *publisher = HARK_CONTAINER(task, struct publisher, reap);
+
+    if (publisher->timer != NULL)
+        event_free(publisher->timer);
+    flight_free(&publisher->flight);
+    free(publisher);
+}
 
 struct publisher *publisher_new(struct session *session, const struct publisher_options *options,
                                 const struct publisher_ops *ops, void *arg)
@@ -388,20 +398,13 @@ struct publisher *publisher_new(struct session *session, const struct publisher_
     publisher->window = options->window;
     publisher->confirm = options->confirm;
     publisher->waiting_end = &publisher->waiting;
-    publisher->oldest = publisher->next = 1;
+    publisher->pump.run = publisher_pump_task;
+    publisher->reap.run = publisher_release;
     publisher->said = (struct log_limit){.burst = 5, .period_ms = 60000};
-    /* Twice the window, so that one confirmation that is late does not stop what could go on behind it. */
-    publisher->ring_size = 1;
-    while (publisher->ring_size < 2 * (size_t)options->window)
-        publisher->ring_size *= 2;
-    publisher->ring = calloc(publisher->ring_size, sizeof(*publisher->ring));
     publisher->timer = evtimer_new(loop_base(session_loop(session)), publisher_tick, publisher);
-    if (publisher->ring != NULL && publisher->timer != NULL)
+    if (publisher->timer != NULL && (!options->confirm || flight_init(&publisher->flight, options->window) == 0))
         return publisher;
-    if (publisher->timer != NULL)
-        event_free(publisher->timer);
-    free(publisher->ring);
-    free(publisher);
+    publisher_release(&publisher->reap);
     return NULL;
 }
 
@@ -412,19 +415,20 @@ void publisher_session_opened(struct publisher *publisher)
 
 void publisher_session_lost(struct publisher *publisher)
 {
+    publisher->blocked = false;
     evtimer_del(publisher->timer);
     publisher_watch(publisher);
 }
 
 void publisher_session_blocked(struct publisher *publisher, bool blocked)
 {
-    (void)blocked;
+    publisher->blocked = blocked;
     publisher_pump(publisher);
 }
 
 size_t publisher_unconfirmed(const struct publisher *publisher)
 {
-    return publisher->unconfirmed;
+    return publisher->flight.count;
 }
 
 size_t publisher_waiting(const struct publisher *publisher)
@@ -432,17 +436,28 @@ size_t publisher_waiting(const struct publisher *publisher)
     return publisher->waiting_count;
 }
 
+bool publisher_is_high(const struct publisher *publisher)
+{
+    return publisher->high;
+}
+
 void publisher_free(struct publisher *publisher)
 {
+    struct loop *loop = session_loop(publisher->session);
+
+    if (publisher->freeing)
+        return;
     publisher->freeing = true;
+    publisher->ready = false;
+    evtimer_del(publisher->timer);
     channel_close(&publisher->channel, NULL, NULL);
-    ring_rewind(publisher);
+    if (publisher->confirm)
+        publisher_rewind(publisher);
     while (publisher->waiting != NULL) {
         struct outgoing *outgoing = waiting_take(publisher);
 
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
     }
-    event_free(publisher->timer);
-    free(publisher->ring);
-    free(publisher);
+    loop_task_cancel(loop, &publisher->pump);
+    loop_reap_later(loop, &publisher->reap);
 }

@@ -5,8 +5,10 @@
  * what was not confirmed is published again on the next one.
  *
  * When the server closes the channel, some message was refused but the protocol does not say which. The publisher
- * then goes on carefully, one message at a time, until the guilty one is found (the channel closes with only that one
- * in flight) and all that were in flight with it are confirmed; so a bad message takes no innocent ones with it.
+ * then goes on carefully, with one message, then two, four, ... as long as all goes well, until the guilty one is found (the
+ * channel closes with only that one in flight) and all that were in flight with it are confirmed; so a bad message takes no
+ * innocent ones with it. If the server closes the whole connection, which it does for many reasons, it takes three times
+ * with the same message alone. Other messages to an exchange that does not exist are then refused without asking, for a second.
  */
 #ifndef CLIENT_PUBLISHER_H
 #define CLIENT_PUBLISHER_H
@@ -18,12 +20,12 @@ struct publisher;
 
 struct publisher_options {
     unsigned window; /* unconfirmed in flight */
-    bool confirm;    /* false: safe once handed to the kernel (OUTCOME_CONFIRMED then); returns still arrive, and are logged */
+    bool confirm;    /* false: safe once in the link's buffer (OUTCOME_CONFIRMED then); returns still arrive, and are logged */
 };
 
 struct publisher_ops {
-    /* More waits than fits (twice the window, or the link is full, or the broker blocks, or not connected while something waits):
-     * stop consuming; false: go on. Called on changes only. */
+    /* More comes than goes: as many wait as may be in flight (until half of them do), or something waits while the link is
+     * full or there is no channel, or the broker blocks. Stop consuming; false: go on. Called on changes only. */
     void (*pressure)(void *arg, bool high);
 };
 
@@ -38,7 +40,9 @@ void publisher_session_blocked(struct publisher *publisher, bool blocked);
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing);
 size_t publisher_unconfirmed(const struct publisher *publisher);
 size_t publisher_waiting(const struct publisher *publisher);
-/* Ends everything that is left with OUTCOME_ABANDONED and frees. */
+/* What `pressure` said last. */
+bool publisher_is_high(const struct publisher *publisher);
+/* Ends everything that is left with OUTCOME_ABANDONED. Legal anywhere, frees at the end of the turn. */
 void publisher_free(struct publisher *publisher);
 
 #endif

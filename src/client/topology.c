@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct topology_note {
+    bool declared;
+    bool hopeless; /* the server closes the connection over it */
+    struct complaint complaint;
+};
+
 struct topology {
     struct session *session;
     const struct topology_item *items;
@@ -17,13 +23,13 @@ struct topology {
     size_t sent, answered; /* of the items, in their order */
     size_t failed;
     bool running, again;
-    bool *declared;
-    struct complaint *complaints; /* one for each item */
+    bool careful;                /* one at a time: one of them cost the connection */
+    struct topology_note *notes; /* one for each item */
 };
 
 static void topology_finish(struct topology *topology)
 {
-    topology->running = false;
+    topology->running = topology->careful = false;
     channel_close(&topology->channel, NULL, NULL);
     if (topology->again) {
         topology->again = false;
@@ -80,21 +86,42 @@ static void topology_send_table(struct topology *topology, const struct topology
     }
 }
 
-/* All at once: the answers come in the same order, and after a refusal the channel is gone and the rest is sent anew. */
-static void topology_send(struct topology *topology)
+static void topology_send_item(struct topology *topology, const struct topology_item *item)
 {
     amqp_table_t table;
 
-    for (topology->sent = topology->answered; topology->sent < topology->count; topology->sent++) {
+    if (arguments_table(item->arguments, item->argument_count, &table) != 0)
+        log_error("%s: out of memory for its arguments", item->section);
+    topology_send_table(topology, item, &table);
+    arguments_free(&table);
+}
+
+/* Counts those that are answered without asking. */
+static void topology_skip(struct topology *topology)
+{
+    while (topology->answered < topology->count && topology->notes[topology->answered].hopeless) {
+        topology->failed++;
+        topology->answered++;
+    }
+}
+
+/* All at once: the answers come in the same order, and after a refusal the channel is gone and the rest is sent anew. */
+static void topology_send(struct topology *topology)
+{
+    topology_skip(topology);
+    if (topology->answered == topology->count) {
+        topology_finish(topology);
+        return;
+    }
+    if (topology->sent < topology->answered)
+        topology->sent = topology->answered;
+    while (topology->sent < topology->count && (!topology->careful || topology->sent == topology->answered)) {
         const struct topology_item *item = &topology->items[topology->sent];
 
-        if (arguments_table(item->arguments, item->argument_count, &table) != 0)
-            table = (amqp_table_t){0};
-        topology_send_table(topology, item, &table);
-        arguments_free(&table);
+        if (!topology->notes[topology->sent].hopeless)
+            topology_send_item(topology, item);
+        topology->sent++;
     }
-    if (topology->answered == topology->count)
-        topology_finish(topology);
 }
 
 static void topology_what(const struct topology_item *item, char *to, size_t size)
@@ -128,7 +155,8 @@ static const char *topology_advice(const struct topology_item *item, uint16_t co
     case REPLY_RESOURCE_LOCKED:
         return "it is exclusive to another connection";
     default:
-        return "see the broker's log";
+        return reply_is_hard(code) ? "the broker closes the connection over it, so it is left out until a reload or restart"
+                                   : "see the broker's log";
     }
 }
 
@@ -141,9 +169,9 @@ static void topology_refused(struct topology *topology, const struct reply *erro
     topology_what(item, what, sizeof(what));
     snprintf(line, sizeof(line), "%s: the broker refused %s: %s: %s", item->section, what, error->text,
              topology_advice(item, error->code));
-    if (complaint_is_news(&topology->complaints[at], line, loop_now(session_loop(topology->session))))
+    if (complaint_is_news(&topology->notes[at].complaint, line, loop_now(session_loop(topology->session))))
         log_error("%s", line);
-    topology->declared[at] = false;
+    topology->notes[at].declared = false;
     topology->failed++;
     topology->answered++;
 }
@@ -154,7 +182,10 @@ static void topology_open(struct topology *topology);
 
 static void topology_channel_opened(void *arg)
 {
-    topology_send(arg);
+    struct topology *topology = arg;
+
+    topology->sent = topology->answered; /* what an earlier channel was asked was not answered */
+    topology_send(topology);
 }
 
 static void topology_method(void *arg, const amqp_method_t *method)
@@ -164,18 +195,26 @@ static void topology_method(void *arg, const amqp_method_t *method)
     (void)method; /* declare-ok or bind-ok, of the next in line */
     if (topology->answered >= topology->sent)
         return;
-    topology->declared[topology->answered] = true;
-    topology->complaints[topology->answered] = (struct complaint){0};
-    if (++topology->answered == topology->count)
-        topology_finish(topology);
+    topology->notes[topology->answered].declared = true;
+    topology->notes[topology->answered].complaint = (struct complaint){0};
+    topology->answered++;
+    topology_send(topology);
 }
 
 static void topology_channel_closed(void *arg, const struct reply *error)
 {
     struct topology *topology = arg;
+    bool hard = reply_is_hard(error->code) && error->code != REPLY_CONNECTION_FORCED;
 
-    if (error->code == 0 || !session_is_open(topology->session) || topology->answered >= topology->count)
-        return;
+    if (hard && topology->sent > topology->answered) {
+        if (topology->careful) {
+            topology->notes[topology->answered].hopeless = true;
+            topology_refused(topology, error);
+        }
+        topology->careful = true; /* in the next run */
+    }
+    if (error->code == 0 || reply_is_hard(error->code) || topology->answered >= topology->count)
+        return; /* with the connection; topology_declare() will come with the next */
     topology_refused(topology, error);
     topology_open(topology);
 }
@@ -206,12 +245,9 @@ struct topology *topology_new(struct session *session, const struct topology_ite
     topology->count = count;
     topology->ops = ops;
     topology->arg = arg;
-    topology->declared = calloc(count + 1, sizeof(*topology->declared));
-    topology->complaints = calloc(count + 1, sizeof(*topology->complaints));
-    if (topology->declared != NULL && topology->complaints != NULL)
+    topology->notes = calloc(count + 1, sizeof(*topology->notes));
+    if (topology->notes != NULL)
         return topology;
-    free(topology->declared);
-    free(topology->complaints);
     free(topology);
     return NULL;
 }
@@ -223,7 +259,7 @@ void topology_declare(struct topology *topology)
         return;
     }
     topology->running = true;
-    topology->answered = topology->failed = 0;
+    topology->sent = topology->answered = topology->failed = 0;
     topology_open(topology);
 }
 
@@ -236,14 +272,13 @@ bool topology_is_declared(const struct topology *topology, enum topology_kind ki
 {
     for (size_t i = 0; i < topology->count; i++)
         if (topology->items[i].kind == kind && strcmp(topology->items[i].name, name) == 0)
-            return topology->declared[i];
+            return topology->notes[i].declared;
     return false;
 }
 
 void topology_free(struct topology *topology)
 {
     channel_close(&topology->channel, NULL, NULL);
-    free(topology->declared);
-    free(topology->complaints);
+    free(topology->notes);
     free(topology);
 }

@@ -4,6 +4,9 @@
  * after the other, pipelined where it is safe, each failure confined: what the server refuses is said once,
  * with the section of the ini file and the server's text, and the rest goes on. PRECONDITION_FAILED names the argument
  * that differs (the server's text does).
+ *
+ * For some refusals the server closes the whole connection (a type of exchange that it does not know). The next run then
+ * asks one by one, until it is known which item does it; that one is not asked for again by this object.
  */
 #ifndef CLIENT_TOPOLOGY_H
 #define CLIENT_TOPOLOGY_H

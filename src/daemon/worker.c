@@ -183,8 +183,11 @@ static void worker_consuming_opened(void *arg)
 
     worker->paused = false;
     slot_consumers_live(worker->start->slot);
-    if (!worker->draining)
-        topology_declare(worker->topology);
+    if (worker->draining)
+        return;
+    topology_declare(worker->topology);
+    /* This is another link, and the pressure may be from before it. */
+    worker_pause(worker, worker->publisher != NULL && publisher_is_high(worker->publisher));
 }
 
 static void worker_consuming_lost(void *arg, const char *why)
