@@ -114,9 +114,9 @@ def ini(broker):
 
 
 @pytest.fixture
-def harkd(ini, tmp_path, request):
+def harkd(ini, tmp_path, request, proxy):  # pylint: disable=unused-argument
     """harkd(sections, ...) starts one. At the end of the test it is stopped as systemd would: that must work, unless
-    the test has ended it or failed before."""
+    the test has ended it or failed before. (It asks for the proxy only so that the proxy outlives it.)"""
     started = []
 
     def start(sections="", hark="", via=None, url=None, **options):

@@ -72,7 +72,7 @@ def test_missing_exchange_takes_no_innocents(harkd, broker, client):
     bodies = [m.body for m in got + client.get_all("results")]
     assert set(bodies) == {b"%d" % i for i in range(200)}
     dead = client.get_all("hark.dead")
-    assert [m.body for m in dead] == [b"bad"] * 4
+    assert {m.body for m in dead} == {b"bad"}
     assert all("nowhere" in m.headers["x-hark-error"] for m in dead)
 
 

@@ -181,10 +181,10 @@ def test_watchdog_starves_with_a_stuck_worker(harkd, notify):
 
 
 def test_status_has_figures(harkd, notify, client):
-    harkd(TOPOLOGY + forward(), environment=notify.environment)
+    harkd(TOPOLOGY + forward(), environment=notify.environment, hark="hang_timeout = 900ms")
     for i in range(10):
         client.publish("events", "k", str(i))
-    wait_until(lambda: any("10" in status for status in notify.values("STATUS")),
+    wait_until(lambda: any("10 emitted" in status for status in notify.values("STATUS")),
                lambda: "figures in STATUS: %s" % notify.values("STATUS")[-3:])
 
 
