@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/options.h"
 
+#include "base/log.h"
 #include "base/title.h"
 #include "daemon/check.h"
 #include "daemon/config.h"
@@ -17,7 +18,15 @@
 #define HARK_CONFIGURATION "/etc/hark/hark.ini"
 #endif
 
-enum { OPTION_CHECK = 256, OPTION_EXPLAIN, OPTION_EXCHANGE, OPTION_DEFAULTS, OPTION_VERSION, OPTION_LOG, OPTION_LOG_LEVEL };
+enum {
+    OPTION_CHECK = 256,
+    OPTION_EXPLAIN,
+    OPTION_EXCHANGE,
+    OPTION_DEFAULTS,
+    OPTION_VERSION,
+    OPTION_LOG,
+    OPTION_LOG_LEVEL
+};
 
 static const char usage[] =
     "harkd " HARK_VERSION ", an event dispatcher that speaks AMQP 0-9-1\n"
@@ -33,6 +42,7 @@ static const char usage[] =
     "  -c, --config FILE          the configuration (" HARK_CONFIGURATION ")\n"
     "      --log FORM             auto, text, logfmt, json, journald: instead of the file's `log`\n"
     "      --log-level LEVEL      error, warning, notice, info, debug: instead of the file's\n"
+    "  -v                         the same as --log-level debug\n"
     "\n"
     "harkd does not put itself into the background and writes no pid file: systemd (or another supervisor)\n"
     "does that better. Exit status: 0 stopped as told, 1 the configuration has mistakes, 64 wrong arguments.\n";
@@ -74,7 +84,7 @@ static int options_parse(struct options *options, int argc, char **argv)
     };
     int option;
 
-    while ((option = getopt_long(argc, argv, "c:h", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:hv", known, NULL)) != -1) {
         switch (option) {
         case 'c':
             options->path = optarg;
@@ -107,6 +117,9 @@ static int options_parse(struct options *options, int argc, char **argv)
             if (options->log_level < 0)
                 return EX_USAGE;
             break;
+        case 'v':
+            options->log_level = LOG_LEVEL_DEBUG;
+            break;
         default:
             fprintf(stderr, "harkd: see harkd --help\n");
             return EX_USAGE;
@@ -116,7 +129,20 @@ static int options_parse(struct options *options, int argc, char **argv)
         fprintf(stderr, "harkd: unexpected argument \"%s\"; see harkd --help\n", argv[optind]);
         return EX_USAGE;
     }
+    if (options->exchange != NULL && options->explain == NULL) {
+        fprintf(stderr, "harkd: --exchange goes with --explain; see harkd --help\n");
+        return EX_USAGE;
+    }
     return -1;
+}
+
+/* What was printed must have arrived: `harkd --defaults >file` on a full disk is no success. */
+static int options_printed(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    perror("harkd: standard output");
+    return EX_IOERR;
 }
 
 static struct config *options_read(const char *path)
@@ -141,7 +167,7 @@ int options_run(int argc, char **argv)
     /* The arguments are overwritten by the title. */
     status = options_parse(&options, argc, argv);
     if (status >= 0)
-        return status;
+        return options_printed(status);
     options.path = strdup(options.path);
     if (options.path == NULL)
         return EX_OSERR;
@@ -149,13 +175,15 @@ int options_run(int argc, char **argv)
     if (config == NULL) {
         status = 1;
     } else if (options.check) {
-        status = check_config(config, stdout) == 0 ? 0 : 1;
+        status = options_printed(check_config(config, stdout) == 0 ? 0 : 1);
         config_free(config);
     } else if (options.explain != NULL) {
-        status = explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1;
+        status = options_printed(
+            explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1);
         config_free(config);
     } else {
-        run = (struct supervisor_options){.path = options.path, .log = options.log, .log_level = options.log_level};
+        run = (struct supervisor_options){
+            .path = options.path, .log = options.log, .log_level = options.log_level};
         status = supervisor_run(config, &run);
     }
     free((void *)(uintptr_t)options.path);

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line: each test runs options_run() in a process of its own and looks at what it
+ * prints and how it ends. */
+#include "daemon/options.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define GOOD \
+    "[hark]\nurl = amqp://127.0.0.1:1/v\n[exchange e]\n[queue q]\nbind = e a.#\n[listener l]\nmodule = log\nqueue = q\non = a.*\n"
+
+static char printed[1 << 17], file[] = "/tmp/check_options.XXXXXX";
+
+static void write_file(const char *text)
+{
+    int fd = mkstemp(file);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* Arguments, with FILE for the configuration, NULL at the end. Returns the exit status; standard
+ * output and error are in `printed`. */
+static int run_to(const char *output, const char *const *arguments)
+{
+    char *argv[16] = {strdup("harkd")};
+    int ends[2], argc = 1, status;
+    size_t length = 0;
+    ssize_t n;
+    pid_t child;
+
+    for (; arguments[argc - 1] != NULL; argc++)
+        argv[argc] = strdup(strcmp(arguments[argc - 1], "FILE") == 0 ? file : arguments[argc - 1]);
+    ck_assert_int_eq(pipe(ends), 0);
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        dup2(output != NULL ? open(output, O_WRONLY) : ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        status = options_run(argc, argv);
+        fflush(stdout);
+        _exit(status);
+    }
+    close(ends[1]);
+    while ((n = read(ends[0], printed + length, sizeof(printed) - 1 - length)) > 0)
+        length += (size_t)n;
+    printed[length] = '\0';
+    close(ends[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFEXITED(status), "%s", printed);
+    for (int i = 0; i < argc; i++)
+        free(argv[i]);
+    return WEXITSTATUS(status);
+}
+
+#define RUN(...) run_to(NULL, (const char *const[]){__VA_ARGS__, NULL})
+
+static void has(const char *text)
+{
+    ck_assert_msg(strstr(printed, text) != NULL, "\"%s\" is not in: %.2000s", text, printed);
+}
+
+START_TEST(tells)
+{
+    ck_assert_int_eq(RUN("--version"), 0);
+    ck_assert_int_eq(strncmp(printed, "harkd ", 6), 0);
+    ck_assert_int_eq(RUN("--help"), 0);
+    has("--explain KEY");
+    has("no pid file");
+    ck_assert_int_eq(RUN("-h"), 0);
+    ck_assert_int_eq(RUN("--defaults"), 0);
+    has("hang_timeout = 30s");
+    has("[listener ");
+}
+END_TEST
+
+START_TEST(wrong_arguments)
+{
+    ck_assert_int_eq(RUN("--bogus"), EX_USAGE);
+    has("--bogus");
+    has("harkd --help");
+    ck_assert_int_eq(RUN("-c"), EX_USAGE);
+    ck_assert_int_eq(RUN("--log-level", "loud"), EX_USAGE);
+    has("\"loud\": expected error, warning, notice, info, debug");
+    ck_assert_int_eq(RUN("--log", "syslog"), EX_USAGE);
+    ck_assert_int_eq(RUN("stray"), EX_USAGE);
+    has("\"stray\"");
+    ck_assert_int_eq(RUN("--exchange", "e", "--check"), EX_USAGE);
+}
+END_TEST
+
+START_TEST(checks)
+{
+    write_file(GOOD);
+    ck_assert_int_eq(RUN("--check", "-c", "FILE"), 0);
+    unlink(file);
+    strcpy(file, "/tmp/check_options.XXXXXX");
+    write_file(GOOD "comand = x\n[queue q]\n");
+    ck_assert_int_eq(RUN("--check", "--config", "FILE"), 1);
+    has(":10: [listener l] unknown key \"comand\"");
+    has(":11: [queue q]");
+    unlink(file);
+    ck_assert_int_eq(RUN("--check", "-c", "/nonexistent/hark.ini"), 1);
+    has("/nonexistent/hark.ini");
+    /* And it does not start with such a file either. */
+    ck_assert_int_eq(RUN("-c", "/nonexistent/hark.ini"), 1);
+}
+END_TEST
+
+START_TEST(explains)
+{
+    write_file(GOOD);
+    ck_assert_int_eq(RUN("-c", "FILE", "--explain", "a.b"), 0);
+    has("runs l (");
+    ck_assert_int_eq(RUN("-c", "FILE", "--explain", "a.b", "--exchange", "e"), 0);
+    ck_assert_int_eq(RUN("-c", "FILE", "--explain", "z"), 1);
+    unlink(file);
+}
+END_TEST
+
+START_TEST(full_disk)
+{
+    static const char *const asked[] = {"--defaults", "--version", "--help"};
+
+    for (size_t i = 0; i < HARK_COUNT(asked); i++) {
+        ck_assert_int_eq(run_to("/dev/full", (const char *const[]){asked[i], NULL}), EX_IOERR);
+        has("No space left");
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("options");
+    TCase *tcase = tcase_create("options");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(tcase, tells);
+    tcase_add_test(tcase, wrong_arguments);
+    tcase_add_test(tcase, checks);
+    tcase_add_test(tcase, explains);
+    tcase_add_test(tcase, full_disk);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
