@@ -267,7 +267,7 @@ manuals := $(sort $(wildcard conf/man/*.[1-9]))
 manual_to = $(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 headers := $(sort $(wildcard include/hark/*.h))
 unit_file := $(if $(systemdsystemunitdir),$(wildcard systemd/harkd.service))
-sysusers := $(if $(systemdsystemunitdir),$(wildcard systemd/hark.sysusers))
+sysusers := $(if $(systemdsystemunitdir),$(wildcard systemd/sysusers.conf))
 sysusersdir = $(prefix)/lib/sysusers.d
 # The files say /usr/sbin and /etc/hark.
 with_paths = sed -e 's,/usr/sbin/harkd,$(sbindir)/harkd,g' -e 's,/etc/hark\b,$(sysconfdir)/hark,g' $(1) >$(2) \

@@ -17,7 +17,7 @@ struct outgoing *outgoing_new(struct span exchange, struct span routing_key, str
                               struct span body, struct message *body_owner)
 {
     size_t own_body = body_owner != NULL ? 0 : body.length;
-    size_t size = exchange.length + 1 + routing_key.length + 1 + raw_properties.length + own_body;
+    size_t size = exchange.length + routing_key.length + raw_properties.length + own_body;
     struct outgoing *outgoing = malloc(sizeof(*outgoing) + size);
     uint8_t *to;
 
@@ -26,9 +26,7 @@ struct outgoing *outgoing_new(struct span exchange, struct span routing_key, str
     *outgoing = (struct outgoing){.body = body};
     to = outgoing->bytes;
     outgoing->exchange = outgoing_copy(&to, exchange);
-    *to++ = 0;
     outgoing->routing_key = outgoing_copy(&to, routing_key);
-    *to++ = 0;
     outgoing->raw_properties = outgoing_copy(&to, raw_properties);
     if (body_owner != NULL)
         outgoing->body_owner = message_hold(body_owner);

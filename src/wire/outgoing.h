@@ -30,7 +30,7 @@ struct outgoing {
     uint8_t bytes[];
 };
 
-/* A copy of everything, with a 0 byte behind exchange and routing key; the body is not copied when body_owner is given (a reference is taken).
+/* A copy of everything; the body is not copied when body_owner is given (a reference is taken).
  * NULL: no memory. */
 struct outgoing *outgoing_new(struct span exchange, struct span routing_key, struct span raw_properties,
                               struct span body, struct message *body_owner) HARK_MUSTCHECK;

@@ -37,7 +37,7 @@ def check_exit(harkd, broker, client, scripts, status, verdict, more):
 
 def test_output_is_emitted(harkd, client, scripts):
     """Standard output becomes the body; nothing written, nothing emitted."""
-    program = scripts.make("e", 'cat > in; [ -s in ] && { printf "got: "; cat in; }; exit 0')
+    program = scripts.make("e", 'cat > in.$$; [ -s in.$$ ] && { printf "got: "; cat in.$$; }; exit 0')
     harkd(TOPOLOGY + run("e", program, "emit = out key.of.mine\noutput_type = text/plain"))
     client.publish("events", "k", "")
     client.publish("events", "k", "x\0y")
