@@ -386,6 +386,11 @@ void consumer_free(struct consumer *consumer)
     loop_reap_later(loop, &consumer->reap);
 }
 
+bool consumer_is_idle(const struct consumer *consumer)
+{
+    return consumer->state == CONSUMER_IDLE;
+}
+
 bool consumer_is_subscribed(const struct consumer *consumer)
 {
     return consumer->state == CONSUMER_SUBSCRIBED;

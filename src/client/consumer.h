@@ -64,6 +64,8 @@ void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *ar
 void consumer_free(struct consumer *consumer);
 
 bool consumer_is_subscribed(const struct consumer *consumer);
+/* It does nothing until consumer_start(): no answer, no timer will wake it. */
+bool consumer_is_idle(const struct consumer *consumer);
 unsigned consumer_in_hand(const struct consumer *consumer); /* delivered, not yet settled */
 uint64_t consumer_delivered(const struct consumer *consumer);
 const char *consumer_queue(const struct consumer *consumer);

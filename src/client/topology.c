@@ -276,6 +276,11 @@ bool topology_is_declared(const struct topology *topology, enum topology_kind ki
     return false;
 }
 
+bool topology_is_running(const struct topology *topology)
+{
+    return topology->running;
+}
+
 void topology_free(struct topology *topology)
 {
     channel_close(&topology->channel, NULL, NULL);

@@ -42,6 +42,8 @@ void topology_declare(struct topology *topology);
 void topology_session_lost(struct topology *topology);
 /* Whether that queue or exchange was declared in the last run. */
 bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name);
+/* Between topology_declare() and `done`. */
+bool topology_is_running(const struct topology *topology);
 void topology_free(struct topology *topology);
 
 #endif

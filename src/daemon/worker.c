@@ -340,6 +340,21 @@ static void worker_signal(evutil_socket_t fd, short what, void *arg)
     worker_drain(arg);
 }
 
+/* Each consumer is subscribed, or something will end its waiting: a timer, an answer, the end of the connection; and
+ * the link is read unless the publisher has a reason. Anything else would be a standstill that nobody sees: nothing fails,
+ * and nothing comes. */
+static bool worker_consumers_live(const struct worker *worker)
+{
+    if (worker->draining || !session_is_open(worker->consuming))
+        return true;
+    if (worker->paused && worker->publisher != NULL && !publisher_is_high(worker->publisher))
+        return false;
+    for (size_t i = 0; i < worker->intake_count; i++)
+        if (consumer_is_idle(worker->intakes[i].consumer) && !topology_is_running(worker->topology))
+            return false;
+    return true;
+}
+
 static void worker_asked(evutil_socket_t fd, short what, void *arg)
 {
     struct worker *worker = arg;
@@ -351,8 +366,8 @@ static void worker_asked(evutil_socket_t fd, short what, void *arg)
         event_del(worker->control);
         worker_drain(worker);
     } else if (got > 0) {
-        /* Every consumer is subscribed, or waits for a timer of its own or of its session: no state here lasts for ever. */
-        slot_consumers_live(worker->start->slot);
+        if (worker_consumers_live(worker))
+            slot_consumers_live(worker->start->slot);
     }
 }
 
