@@ -8,13 +8,11 @@ import threading
 import pytest
 
 from rig import processes, wire
+from rig.hostile import START, TUNE, deliver, play
 from rig.raw import recv_exactly, recv_frame
 from rig.sections import TOPOLOGY, forward
-from rig.waiting import wait_until
+from rig.waiting import stays, wait_until
 
-START = wire.method(0, 10, 10, b"\0\x09" + wire.table([("product", "S", "hostile"), ("capabilities", "F", [])])
-                    + wire.long("PLAIN") + wire.long("en_US"))
-TUNE = wire.method(0, 10, 30, struct.pack(">HIH", 100, 131072, 60))
 OPEN_OK = wire.method(0, 10, 41, b"\0")
 
 
@@ -78,9 +76,11 @@ BAD = {
 def then_works(daemon, proxy, client):
     """The good broker at the same port."""
     proxy.script = None
-    daemon.wait_for_log('consuming from queue "in"')
+    proxy.cut_scripts()
+    good = daemon.wait_for_log(r"consuming: connected to .*RabbitMQ").end()
+    wait_until(lambda: daemon.find('consuming from queue "in"', since=good), "a subscription", timeout=40)
     client.publish("events", "k", "m")
-    assert client.get_one("results").body == b"m"
+    wait_until(lambda: b"m" in {m.body for m in client.get_all("results")}, "the message")
     assert not daemon.find("died by signal")
     assert "\x1b" not in daemon.log and "\r" not in daemon.log
 
@@ -154,3 +154,108 @@ def test_one_byte_at_a_time(harkd, client, broker, proxy):
     harkd(TOPOLOGY + forward(), via=proxy)
     client.publish("events", "k", "slow")
     assert client.get_one("results").body == b"slow"
+
+
+def deep_headers(depth):
+    return struct.pack(">H", 1 << 13) + nested(depth)
+
+
+def lying_table():
+    """A headers table whose inner string says that it is longer than the table."""
+    inner = b"\x01aS" + struct.pack(">I", 0x7fffffff) + b"short"
+    return struct.pack(">H", 1 << 13) + struct.pack(">I", len(inner)) + inner
+
+
+# Said in place of a delivery, once harkd consumes: (channel, consumer tag) -> bytes.
+EVIL_DELIVERIES = {
+    "more-body-than-said": lambda c, t: deliver(c, 1, b"x" * 100, size=10, consumer=t),
+    "body-of-exabytes": lambda c, t: deliver(c, 1, b"x", size=1 << 62, consumer=t) + wire.method(c, 60, 60),
+    "header-twice": lambda c, t: deliver(c, 1, b"", size=5, consumer=t) + wire.content(c, b"", wire.properties()),
+    "method-inside-content": lambda c, t: deliver(c, 1, b"x", size=5, consumer=t) + deliver(c, 2, b"y", consumer=t),
+    "content-of-another-class": lambda c, t: deliver(c, 1, consumer=t)[:-len(wire.content(c, b"", wire.properties()))]
+    + wire.frame(2, c, struct.pack(">HHQ", 50, 0, 0) + b"\0\0"),
+    "deeply-nested-headers": lambda c, t: deliver(c, 1, b"", deep_headers(4000), consumer=t),
+    "table-that-lies": lambda c, t: deliver(c, 1, b"", lying_table(), consumer=t),
+    "unknown-property-flags": lambda c, t: deliver(c, 1, b"", b"\x00\x03", consumer=t),
+    "properties-cut-short": lambda c, t: deliver(c, 1, b"", b"\xff\xfc", consumer=t),
+    "header-frame-too-short": lambda c, t: wire.method(c, 60, 60, wire.short(t) + b"\0" * 9 + wire.short("") * 2)
+    + wire.frame(2, c, b"\0\x3c"),
+    "delivery-with-garbage-after": lambda c, t: wire.method(c, 60, 60, wire.short(t) + b"\0" * 4),
+    "consumer-nobody-has": lambda c, t: deliver(c, 1, b"x", consumer="who?") + wire.frame(99, 0, b""),
+    "cancel-of-nobody": lambda c, t: wire.method(c, 60, 30, wire.short("who?") + b"\0") + wire.frame(99, 0, b""),
+    "channel-close-then-more": lambda c, t: wire.method(c, 20, 40, struct.pack(">H", 406) + wire.short("PRECONDITION") +
+                                                        b"\0\0\0\0") + deliver(c, 1, b"x", consumer=t)
+    + wire.frame(99, 0, b""),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EVIL_DELIVERIES))
+def test_evil_deliveries(harkd, client, proxy, name):
+    """harkd consumes, and what comes is no delivery."""
+    def on_method(sock, channel, method, tag):
+        if method == (60, 20):
+            sock.sendall(EVIL_DELIVERIES[name](channel, tag))
+
+    def script(sock):
+        sock.settimeout(10)
+        play(sock, on_method)
+    proxy.script = script
+    daemon = harkd(TOPOLOGY + forward(), via=proxy, wait=None, hark="heartbeat = 1s")
+    daemon.wait_for_log(r"(warning|error).*(trying again|lost|closed)")
+    wait_until(lambda: proxy.accepted >= 3, "another attempt")
+    assert all(processes.rss(pid) < 200 << 20 for pid in daemon.workers())
+    then_works(daemon, proxy, client)
+
+
+@pytest.mark.parametrize("name,answer", [
+    ("confirms-what-was-not-sent", lambda c: wire.method(c, 60, 80, struct.pack(">QB", 12345, 1))),
+    ("confirms-twice", lambda c: wire.method(c, 60, 80, struct.pack(">QB", 1, 0)) * 3),
+    ("nacks", lambda c: wire.method(c, 60, 120, struct.pack(">QB", 1, 0))),
+    ("returns-another-message", lambda c: wire.method(c, 60, 50, struct.pack(">H", 312) + wire.short("NO_ROUTE")
+                                                      + wire.short("x") + wire.short("y"))
+     + wire.content(c, b"other", wire.properties()) + wire.method(c, 60, 80, struct.pack(">QB", 1, 0))),
+    ("flow-off", lambda c: wire.method(c, 20, 20, b"\0")),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_evil_confirms(harkd, client, proxy, name, answer):
+    """One message is delivered, and the answers to what harkd publishes for it are odd. It lives, and says goodbye."""
+    published = threading.Event()
+
+    def on_method(sock, channel, method, tag):
+        if method == (60, 20):
+            sock.sendall(deliver(channel, 1, b"x", consumer=tag))
+        elif method == (60, 40):
+            sock.sendall(answer(channel))
+            published.set()
+
+    def script(sock):
+        sock.settimeout(10)
+        play(sock, on_method)
+    proxy.script = script
+    daemon = harkd(TOPOLOGY + forward(more="retry = 50ms"), via=proxy, wait=None)
+    assert published.wait(20)
+    then_works(daemon, proxy, client)
+
+
+def test_cancel_and_channel_close_are_survived_often(harkd, client, proxy):
+    """A server that cancels each consumer at once, in turn with closing its channel: tried again with a pause, not in a
+    busy loop."""
+    count = 0
+
+    def on_method(sock, channel, method, tag):
+        nonlocal count
+        if method == (60, 20):
+            count += 1
+            if count % 2:
+                sock.sendall(wire.method(channel, 60, 30, wire.short(tag) + b"\1"))
+            else:
+                sock.sendall(wire.method(channel, 20, 40, struct.pack(">H", 404) + wire.short("NOT_FOUND - gone")
+                                         + struct.pack(">HH", 60, 20)))
+
+    def script(sock):
+        sock.settimeout(10)
+        play(sock, on_method)
+    proxy.script = script
+    daemon = harkd(TOPOLOGY + forward(), via=proxy, wait=None)
+    wait_until(lambda: count >= 3, "three attempts")
+    stays(lambda: count < 60, 1.5, "pauses between attempts")
+    then_works(daemon, proxy, client)

@@ -119,6 +119,7 @@ def test_reload_lets_the_old_workers_finish(harkd, broker, client, scripts, ini)
     client.publish("events", "k", "m")
     scripts.wait_seen("e", 1)
     daemon.reload(ini(TOPOLOGY + forward()))
+    wait_until(lambda: broker.queue("in")["consumers"] == 1, "the old worker's basic.cancel")
     client.publish("events", "k", "n")
     assert client.get_one("results").body == b"n"
     scripts.touch("go")

@@ -14,7 +14,7 @@ def test_waits_in_the_broker(harkd, broker, client, scripts):
     daemon = harkd(TOPOLOGY + run("e", program, "retry = 2s"))
     client.publish("events", "user.new", "m", message_id="m1")
     wait_until(lambda: broker.ready("hark.retry.2000") == 1, "the copy in hark.retry.2000")
-    assert (broker.ready("in"), broker.unacked("in")) == (0, 0)
+    wait_until(lambda: (broker.ready("in"), broker.unacked("in")) == (0, 0), "the original to be acknowledged")
     queue = broker.queue("hark.retry.2000")
     assert queue["durable"] and queue["arguments"] == {"x-message-ttl": 2000, "x-dead-letter-exchange": ""}
     daemon.kill9()

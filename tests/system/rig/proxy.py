@@ -104,6 +104,7 @@ class Proxy:
         self.prepare = None       # function(link) called before a connection is forwarded
         self.refuse = False       # close each connection at once
         self.accepted = 0
+        self._played = []
         self._ended = False
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,12 +136,21 @@ class Proxy:
                 threading.Thread(target=link.run, daemon=True).start()
 
     def _play(self, script, client):
+        self._played.append(client)
         try:
             script(client)
         except (OSError, EOFError):
             pass
         finally:
             client.close()
+
+    def cut_scripts(self):
+        """Ends the connections that scripts play on."""
+        for client in self._played:
+            try:
+                client.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     @property
     def live(self):
@@ -168,3 +178,4 @@ class Proxy:
             pass
         self._listener.close()
         self.cut()
+        self.cut_scripts()
