@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The properties of class basic (AMQP 0-9-1, 1.8.1 and 4.2.6.1), as views into the bytes they came in.
+ * The properties of class basic (AMQP 0-9-1, 1.8.1 and 4.2.6.1), as views into the bytes they came
+ * in.
  */
 #ifndef WIRE_PROPERTIES_H
 #define WIRE_PROPERTIES_H
@@ -33,13 +34,15 @@ struct properties {
     uint8_t delivery_mode, priority;
     uint64_t timestamp;
     struct span headers; /* a table's content, checked */
-    struct span content_type, content_encoding, correlation_id, reply_to, expiration, message_id, type, user_id, app_id,
-        cluster_id;
+    struct span content_type, content_encoding, correlation_id, reply_to, expiration, message_id,
+        type, user_id, app_id, cluster_id;
 };
 
-/* Reads flags and values (the header frame's payload from its 13th byte on). 0; -1 with error (502): cut short,
- * trailing bytes, unknown flags, a second flag word, a bad or too deep header table. */
-int properties_parse(struct span bytes, struct properties *properties, struct reply *error) HARK_MUSTCHECK;
+/* Reads flags and values (the header frame's payload from its 13th byte on). 0; -1 with error
+ * (502): cut short, trailing bytes, unknown flags, a second flag word, a bad or too deep header
+ * table; *properties is not to be used then. What is not set is empty or 0. */
+int properties_parse(struct span bytes, struct properties *properties,
+                     struct reply *error) HARK_MUSTCHECK;
 
 /* Writes flags and values. Strings over 255 bytes turn the buffer `failed`. */
 void properties_put(struct buf *out, const struct properties *properties);
