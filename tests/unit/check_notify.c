@@ -176,6 +176,8 @@ END_TEST
 /* ---- the title: in a process that is executed for it, with known arguments and environment ----
  */
 
+static const char *this_program; /* not /proc/self/exe, which may be valgrind */
+
 static void title_of_myself(int argc, char **argv)
 {
     char line[512], name[16];
@@ -207,7 +209,7 @@ START_TEST(title)
         char *argv[] = {program, argument, NULL}, *environment[] = {first, second, options, NULL};
 
         dup2(ends[1], STDOUT_FILENO);
-        execve("/proc/self/exe", argv, environment);
+        execve(this_program, argv, environment);
         _exit(1);
     }
     close(ends[1]);
@@ -227,6 +229,7 @@ int main(int argc, char **argv)
     SRunner *runner;
     int failed;
 
+    this_program = argv[0];
     if (argc == 2 && strcmp(argv[1], "--title") == 0)
         title_of_myself(argc, argv);
     tcase_add_test(tcase, messages);
