@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the broker refuses is said once. Whoever retries keeps a complaint per thing that can fail and asks before each
- * line: the same text again within five minutes is not news, however often it is met; another text is.
+ * What the broker refuses is said once. Whoever retries keeps a complaint per thing that can fail
+ * and asks before each line: the same text again within five minutes is not news, however often it
+ * is met; another text is.
  */
 #ifndef CLIENT_COMPLAINT_H
 #define CLIENT_COMPLAINT_H

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 enum consumer_state {
-    CONSUMER_IDLE,       /* waits for consumer_start() */
-    CONSUMER_OPENING,    /* channel.open sent */
-    CONSUMER_ASKING,     /* qos and consume sent */
+    CONSUMER_IDLE,    /* waits for consumer_start() */
+    CONSUMER_OPENING, /* channel.open sent */
+    CONSUMER_ASKING,  /* qos and consume sent */
     CONSUMER_SUBSCRIBED,
     CONSUMER_WAITING,    /* the back-off after a refusal */
     CONSUMER_CANCELLING, /* cancel sent */
@@ -33,7 +33,7 @@ struct consumer {
     int64_t retry_min, retry_max;
     unsigned attempts;
     int64_t since; /* subscribed, in the loop's ms */
-    bool is_gone; /* the next attempt is the owner's: the queue does not exist */
+    bool is_gone;  /* the next attempt is the owner's: the queue does not exist */
     struct event *timer;
     struct complaint complaint;
     struct gather gather;
@@ -133,7 +133,8 @@ static void consumer_tick(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void consumer_say(struct consumer *consumer, const char *what, const char *text, const char *advice)
+static void consumer_say(struct consumer *consumer, const char *what, const char *text,
+                         const char *advice)
 {
     char line[600];
 
@@ -146,9 +147,10 @@ static void consumer_channel_opened(void *arg)
 {
     struct consumer *consumer = arg;
     amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch};
-    amqp_basic_consume_t consume = {.queue = amqp_span(span_str(consumer->queue)),
-                                    .consumer_tag = amqp_span(span_str("hark")), /* the only one on its channel */
-                                    .arguments = consumer->arguments};
+    amqp_basic_consume_t consume = {
+        .queue = amqp_span(span_str(consumer->queue)),
+        .consumer_tag = amqp_span(span_str("hark")), /* the only one on its channel */
+        .arguments = consumer->arguments};
 
     channel_send(&consumer->channel, AMQP_BASIC_QOS_METHOD, &qos);
     channel_send(&consumer->channel, AMQP_BASIC_CONSUME_METHOD, &consume);
@@ -176,16 +178,19 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
         return;
     }
     if (error->code == 0 || reply_is_hard(error->code)) {
-        consumer_leave(consumer, CONSUMER_IDLE); /* with the connection: its owner will start us again */
+        consumer_leave(consumer,
+                       CONSUMER_IDLE); /* with the connection: its owner will start us again */
         return;
     }
     consumer->is_gone = error->code == REPLY_NOT_FOUND;
     if (error->code == REPLY_NOT_FOUND)
-        advice = ": the queue does not exist (see `declare`); trying again";
+        advice = " (see the queue's `declare`); trying again";
     else if (error->code == REPLY_ACCESS_REFUSED)
-        advice = ": give the user of `url` read permission on the queue; trying again";
+        advice =
+            " (the user of `url` needs read permission on the queue, and nobody else may hold it exclusively); trying again";
     else if (error->code == REPLY_PRECONDITION_FAILED && strstr(error->text, "timeout") != NULL)
-        advice = ": a listener holds messages longer than the broker's consumer_timeout; trying again";
+        advice =
+            " (a listener holds messages longer than the broker's consumer_timeout); trying again";
     consumer_say(consumer, "the broker refused to let it consume:", error->text, advice);
     consumer_again(consumer);
 }
@@ -227,16 +232,18 @@ static void consumer_method(void *arg, const amqp_method_t *method)
     }
 }
 
-static void consumer_delivery(void *arg, const struct method_deliver *deliver, struct message *message,
-                              uint64_t oversized)
+static void consumer_delivery(void *arg, const struct method_deliver *deliver,
+                              struct message *message, uint64_t oversized)
 {
     struct consumer *consumer = arg;
-    struct ticket ticket = {.consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
+    struct ticket ticket = {
+        .consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
 
     ticket.slot = unacked_add(&consumer->unacked, deliver->delivery_tag);
     if (ticket.slot == UNACKED_NONE) {
-        log_error("%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
-                  consumer->section);
+        log_error(
+            "%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
+            consumer->section);
         message_drop(message);
         return;
     }
@@ -248,8 +255,9 @@ static void consumer_batch(void *arg, bool full)
 {
     struct consumer *consumer = arg;
     struct loop *loop = session_loop(consumer->session);
-    unsigned pause = gather_pause(&consumer->gather, loop_now(loop), (unsigned)(consumer->delivered - consumer->gathered),
-                                  full, consumer->unacked.count, consumer->prefetch);
+    unsigned pause = gather_pause(&consumer->gather, loop_now(loop),
+                                  (unsigned)(consumer->delivered - consumer->gathered), full,
+                                  consumer->unacked.count, consumer->prefetch);
 
     consumer->gathered = consumer->delivered;
     if (pause > 0)

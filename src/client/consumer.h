@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A consumer: one queue, one channel of its own, prefetch, deliveries in, acknowledgements out. After every reconnect
- * (and after basic.cancel or a channel closed by the server, with back-off) it opens a channel, sends its prefetch and
- * subscribes again.
+ * A consumer: one queue, one channel of its own, prefetch, deliveries in, acknowledgements out.
+ * After every reconnect (and after basic.cancel or a channel closed by the server, with back-off)
+ * it opens a channel, sends its prefetch and subscribes again.
  *
- * Acknowledgements are gathered during a turn of the loop: the contiguous front of what is settled goes as one
- * `multiple`, the rest singly.
+ * Acknowledgements are gathered during a turn of the loop: the contiguous front of what is settled
+ * goes as one `multiple`, the rest singly.
  */
 #ifndef CLIENT_CONSUMER_H
 #define CLIENT_CONSUMER_H
@@ -33,34 +33,42 @@ struct consumer_options {
 };
 
 struct consumer_ops {
-    /* The message is the callee's. oversized: its real size when it was above max_message_size (its body is empty then). */
-    void (*delivery)(void *arg, const struct ticket *ticket, bool redelivered, struct message *message, uint64_t oversized);
-    /* consume-ok arrived (true), or the subscription is gone (false): all tickets so far are void. On changes only; not
-     * called by consumer_cancel(), consumer_close() and consumer_free(). */
+    /* The message is the callee's. oversized: its real size when it was above max_message_size (its
+     * body is empty then). */
+    void (*delivery)(void *arg, const struct ticket *ticket, bool redelivered,
+                     struct message *message, uint64_t oversized);
+    /* consume-ok arrived (true), or the subscription is gone (false): all tickets so far are void.
+     * On changes only; not called by consumer_cancel(), consumer_close() and consumer_free(). */
     void (*subscribed)(void *arg, bool subscribed);
-    /* There is no such queue (404). Said once in the log; comes after the back-off, so it may simply declare the
-     * topology again, and then call consumer_start(). Optional: without it the consumer tries again by itself. */
+    /* There is no such queue (404). Said once in the log; comes after the back-off, so it may
+     * simply declare the topology again, and then call consumer_start(). Optional: without it the
+     * consumer tries again by itself. */
     void (*gone)(void *arg);
 };
 
-/* Copies the options but for what the arguments point to, which must stay. Subscribes when consumer_start() was called and the session is open. */
+/* Copies the options but for what the arguments point to, which must stay. Subscribes when
+ * consumer_start() was called and the session is open. */
 struct consumer *consumer_new(struct session *session, const struct consumer_options *options,
                               const struct consumer_ops *ops, void *arg);
-/* Topology is declared: go. Again after each opening of the session, and after `gone`; in between it does nothing. */
+/* Topology is declared: go. Again after each opening of the session, and after `gone`; in between
+ * it does nothing. */
 void consumer_start(struct consumer *consumer);
 /* To be called from the session's ops: stops until the next consumer_start(). */
 void consumer_session_lost(struct consumer *consumer);
 /* Settled: acknowledge with this turn's batch. A void ticket is ignored. */
 void consumer_ack(const struct ticket *ticket);
-/* Gives it back to the queue (basic.nack with requeue): only for what was never handed to a listener. */
+/* Gives it back to the queue (basic.nack with requeue): only for what was never handed to a
+ * listener. */
 void consumer_requeue(const struct ticket *ticket);
-/* For good: basic.cancel; deliveries that come before its answer are still handed over. `done` after cancel-ok, when no
- * more can come (at once, from within, if not subscribed; also when the channel is lost meanwhile). */
+/* For good: basic.cancel; deliveries that come before its answer are still handed over. `done`
+ * after cancel-ok, when no more can come (at once, from within, if not subscribed; also when the
+ * channel is lost meanwhile). */
 void consumer_cancel(struct consumer *consumer, void (*done)(void *arg), void *arg);
-/* For good: flushes acknowledgements and closes the channel; `done` at close-ok, when the server has processed them (at
- * once if there is no channel). All tickets are void. */
+/* For good: flushes acknowledgements and closes the channel; `done` at close-ok, when the server
+ * has processed them (at once if there is no channel). All tickets are void. */
 void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *arg);
-/* Legal anywhere; frees at the end of the turn. No ticket may be used any more, and the session must outlive it. */
+/* Legal anywhere; frees at the end of the turn. No ticket may be used any more, and the session
+ * must outlive it. */
 void consumer_free(struct consumer *consumer);
 
 bool consumer_is_subscribed(const struct consumer *consumer);

@@ -94,7 +94,8 @@ static bool flight_same(const struct outgoing *outgoing, const struct message *m
     struct reply error;
 
     return !outgoing->returned && span_equal(outgoing->routing_key, message->routing_key) &&
-           span_equal(outgoing->exchange, message->exchange) && span_equal(outgoing->body, message->body) &&
+           span_equal(outgoing->exchange, message->exchange) &&
+           span_equal(outgoing->body, message->body) &&
            properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
            span_equal(properties.message_id, message->properties.message_id);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a publisher has in flight: published on the present channel and not yet confirmed. The channel counts its messages
- * from 1, and confirmations name that number, so a ring holds them: sequence & mask is the place.
+ * What a publisher has in flight: published on the present channel and not yet confirmed. The
+ * channel counts its messages from 1, and confirmations name that number, so a ring holds them:
+ * sequence & mask is the place.
  *
- * Confirmations may be late (a queue without its leader) while thousands behind them are confirmed. What the ring has
- * to give up its place for then moves to a short list, so one late message neither stops the others nor makes the ring grow.
+ * Confirmations may be late (a queue without its leader) while thousands behind them are confirmed.
+ * What the ring has to give up its place for then moves to a short list, so one late message
+ * neither stops the others nor makes the ring grow.
  *
  * Taking one out is one step: whoever is called with it may put others in.
  */
@@ -14,14 +16,15 @@
 #include "wire/outgoing.h"
 
 struct flight {
-    struct outgoing **ring; /* NULL in it: has been taken out */
-    size_t size;            /* a power of two */
-    uint64_t oldest, next;  /* the ring holds oldest to next - 1 */
-    size_t count;           /* in ring and list */
+    struct outgoing **ring;            /* NULL in it: has been taken out */
+    size_t size;                       /* a power of two */
+    uint64_t oldest, next;             /* the ring holds oldest to next - 1 */
+    size_t count;                      /* in ring and list */
     struct outgoing *late, **late_end; /* older than the ring's, in their order */
 };
 
-/* Room for twice the window; more than the window is the owner's mistake, but works. -1: no memory. */
+/* Room for twice the window; more than the window is the owner's mistake, but works. -1: no memory.
+ */
 int flight_init(struct flight *flight, size_t window) HARK_MUSTCHECK;
 void flight_free(struct flight *flight); /* it must be empty */
 
@@ -31,8 +34,9 @@ void flight_add(struct flight *flight, struct outgoing *outgoing);
 struct outgoing *flight_take(struct flight *flight, uint64_t sequence);
 /* Takes out the oldest if its sequence is at most this. NULL: there is none. */
 struct outgoing *flight_take_oldest(struct flight *flight, uint64_t sequence);
-/* The one that a basic.return, which carries no sequence, is about: the first with the same exchange, key, message id and body
- * that has not been returned yet. Equal ones are interchangeable. It stays. NULL: none. */
+/* The one that a basic.return, which carries no sequence, is about: the first with the same
+ * exchange, key, message id and body that has not been returned yet. Equal ones are
+ * interchangeable. It stays. NULL: none. */
 struct outgoing *flight_find(struct flight *flight, const struct message *message);
 /* Takes out all: a chain in the order of publishing. The count starts at 1 again. */
 struct outgoing *flight_rewind(struct flight *flight);

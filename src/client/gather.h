@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When to gather: the broker is the slow half, and it works cheapest on large batches. A client that pauses a
- * millisecond after each wake-up makes them large, but it adds that millisecond to every message, and it makes things slower when
- * the prefetch window is used up while it waits. So: only while much is coming in, never at low rates, never when half the
- * window is already in hand.
+ * When to gather: the broker is the slow half, and it works cheapest on large batches. A client
+ * that pauses a millisecond after each wake-up makes them large, but it adds that millisecond to
+ * every message, and it makes things slower when the prefetch window is used up while it waits. So:
+ * only while much is coming in, never at low rates, never when half the window is already in hand.
  */
 #ifndef CLIENT_GATHER_H
 #define CLIENT_GATHER_H
@@ -17,9 +17,9 @@ struct gather {
     bool busy;      /* the last period had a backlog */
 };
 
-/* After everything readable was handed over: `delivered` of them, `in_hand` of `prefetch` not yet acknowledged. Returns
- * the microseconds that the next turn should wait, 0: none. */
-unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full, unsigned in_hand,
-                      unsigned prefetch);
+/* After everything readable was handed over: `delivered` of them, `in_hand` of `prefetch` not yet
+ * acknowledged. Returns the microseconds that the next turn should wait, 0: none. */
+unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full,
+                      unsigned in_hand, unsigned prefetch);
 
 #endif

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PUBLISHER_STRIKES 3 /* times that the connection is closed with one message alone in flight until it is guilty */
+#define PUBLISHER_STRIKES \
+    3 /* times that the connection is closed with one message alone in flight until it is guilty \
+       */
 #define PUBLISHER_RETRY_MIN 50
 #define PUBLISHER_RETRY_MAX 5000
 
@@ -26,7 +28,8 @@ struct publisher {
     struct outgoing *waiting, **waiting_end;
     size_t waiting_count;
 
-    /* Careful mode: so many messages, from the front, are to have an outcome before it is over, with at most `limit` in flight. */
+    /* Careful mode: so many messages, from the front, are to have an outcome before it is over,
+     * with at most `limit` in flight. */
     size_t suspects, limit;
     unsigned strikes; /* of the one at the front, or of a channel that closes without any message */
     struct refusals refusals;
@@ -40,7 +43,8 @@ struct publisher {
 static void publisher_watch(struct publisher *publisher)
 {
     size_t waiting = publisher->waiting_count;
-    bool high = publisher->blocked || waiting > (publisher->high ? publisher->window / 2 : publisher->window);
+    bool high = publisher->blocked ||
+                waiting > (publisher->high ? publisher->window / 2 : publisher->window);
 
     if (waiting > 0 && !high)
         high = !publisher->ready || link_is_full(session_link(publisher->session));
@@ -72,7 +76,8 @@ static struct outgoing *waiting_take(struct publisher *publisher)
     return outgoing;
 }
 
-/* What was in flight goes back to the front of the waiting, in its order. Returns how many there were. */
+/* What was in flight goes back to the front of the waiting, in its order. Returns how many there
+ * were. */
 static size_t publisher_rewind(struct publisher *publisher)
 {
     size_t count = publisher->flight.count;
@@ -92,7 +97,8 @@ static size_t publisher_rewind(struct publisher *publisher)
 
 /* ---- outcomes ---- */
 
-static void publisher_end(struct publisher *publisher, struct outgoing *outgoing, enum outcome outcome, const char *why)
+static void publisher_end(struct publisher *publisher, struct outgoing *outgoing,
+                          enum outcome outcome, const char *why)
 {
     publisher->strikes = 0;
     if (HARK_UNLIKELY(publisher->suspects > 0)) {
@@ -113,10 +119,13 @@ static void publisher_answered(struct publisher *publisher, struct outgoing *out
         publisher_end(publisher, outgoing, OUTCOME_CONFIRMED, "");
 }
 
-static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool multiple, bool acked)
+static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool multiple,
+                                bool acked)
 {
     struct outgoing *outgoing;
 
+    if (tag >= publisher->flight.next)
+        return; /* never published: confirms nothing */
     if (multiple) {
         uint64_t last = tag == 0 ? publisher->flight.next - 1 : tag;
 
@@ -130,17 +139,20 @@ static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool 
 }
 
 /* basic.return carries no number, but the whole message, and comes before its basic.ack. */
-static void publisher_returned(void *arg, const amqp_basic_return_t *method, const struct message *message)
+static void publisher_returned(void *arg, const amqp_basic_return_t *method,
+                               const struct message *message)
 {
     struct publisher *publisher = arg;
-    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message) : NULL;
+    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message)
+                                                   : NULL;
     unsigned dropped;
 
     if (outgoing != NULL)
         outgoing->returned = true;
     else if (log_allowed(&publisher->said, &dropped))
-        log_warning("%s: a message to exchange \"%.*s\" with key \"%.*s\" was returned: %.*s", session_label(publisher->session),
-                    (int)message->exchange.length, (const char *)message->exchange.data, (int)message->routing_key.length,
+        log_warning("%s: a message to exchange \"%.*s\" with key \"%.*s\" was returned: %.*s",
+                    session_label(publisher->session), (int)message->exchange.length,
+                    (const char *)message->exchange.data, (int)message->routing_key.length,
                     (const char *)message->routing_key.data, (int)method->reply_text.len,
                     (const char *)method->reply_text.bytes);
 }
@@ -202,8 +214,8 @@ static void publisher_wait(struct publisher *publisher)
     evtimer_add(publisher->timer, &wait);
 }
 
-/* The message that was alone in flight is the guilty one, or will be if it does it again: a connection is closed for many
- * reasons, a channel only for what was said on it. */
+/* The message that was alone in flight is the guilty one, or will be if it does it again: a
+ * connection is closed for many reasons, a channel only for what was said on it. */
 static void publisher_strike(struct publisher *publisher, const struct reply *error)
 {
     struct outgoing *outgoing;
@@ -216,7 +228,8 @@ static void publisher_strike(struct publisher *publisher, const struct reply *er
     publisher_end(publisher, outgoing, OUTCOME_REFUSED, error->text);
 }
 
-static void publisher_blame(struct publisher *publisher, size_t in_flight, const struct reply *error)
+static void publisher_blame(struct publisher *publisher, size_t in_flight,
+                            const struct reply *error)
 {
     if (publisher->suspects == 0)
         publisher->strikes = 0;
@@ -228,8 +241,8 @@ static void publisher_blame(struct publisher *publisher, size_t in_flight, const
         return;
     }
     publisher->strikes = 0;
-    log_debug("%s: closed with %zu messages in flight, looking for the one: %s", session_label(publisher->session), in_flight,
-              error->text);
+    log_debug("%s: closed with %zu messages in flight, looking for the one: %s",
+              session_label(publisher->session), in_flight, error->text);
 }
 
 static void publisher_channel_closed(void *arg, const struct reply *error)
@@ -246,7 +259,8 @@ static void publisher_channel_closed(void *arg, const struct reply *error)
     } else if (error->code != 0 && !reply_is_hard(error->code)) {
         publisher->strikes++;
         if (log_allowed(&publisher->said, &dropped))
-            log_error("%s: the broker closed the publishing channel: %s", session_label(publisher->session), error->text);
+            log_error("%s: the broker closed the publishing channel: %s",
+                      session_label(publisher->session), error->text);
     }
     if (session_is_open(publisher->session)) {
         if (in_flight > 1) /* nearer to the guilty one, so this comes to an end */
@@ -283,7 +297,8 @@ static void publisher_open(struct publisher *publisher)
 {
     if (!session_is_open(publisher->session) || channel_is_open(&publisher->channel))
         return;
-    if (channel_open(&publisher->channel, publisher->session, &publisher_channel_ops, publisher) != 0)
+    if (channel_open(&publisher->channel, publisher->session, &publisher_channel_ops, publisher) !=
+        0)
         publisher_wait(publisher);
 }
 
@@ -300,9 +315,10 @@ static void publisher_put(struct publisher *publisher, struct outgoing *outgoing
 {
     struct buf *out = channel_out(&publisher->channel);
 
-    method_put_publish(out, publisher->channel.number, outgoing->exchange, outgoing->routing_key, true);
-    content_put(out, publisher->channel.number, session_frame_max(publisher->session), outgoing->raw_properties,
-                outgoing->body);
+    method_put_publish(out, publisher->channel.number, outgoing->exchange, outgoing->routing_key,
+                       true);
+    content_put(out, publisher->channel.number, session_frame_max(publisher->session),
+                outgoing->raw_properties, outgoing->body);
     link_send(session_link(publisher->session));
 }
 
@@ -311,15 +327,19 @@ static bool publisher_may(struct publisher *publisher)
     if (!publisher->ready || publisher->blocked || link_is_full(session_link(publisher->session)))
         return false;
     return !publisher->confirm ||
-           publisher->flight.count < (publisher->suspects > 0 ? publisher->limit : publisher->window);
+           publisher->flight.count <
+               (publisher->suspects > 0 ? publisher->limit : publisher->window);
 }
 
-/* NULL, or why it cannot be sent at all: what does not fit would cost the connection, again and again. */
+/* NULL, or why it cannot be sent at all: what does not fit would cost the connection, again and
+ * again. */
 static const char *publisher_misfit(struct publisher *publisher, const struct outgoing *outgoing)
 {
-    if (HARK_UNLIKELY(outgoing->exchange.length > UINT8_MAX || outgoing->routing_key.length > UINT8_MAX))
+    if (HARK_UNLIKELY(outgoing->exchange.length > UINT8_MAX ||
+                      outgoing->routing_key.length > UINT8_MAX))
         return "its exchange or routing key has more than 255 bytes";
-    if (HARK_UNLIKELY(!content_header_fits(session_frame_max(publisher->session), outgoing->raw_properties)))
+    if (HARK_UNLIKELY(
+            !content_header_fits(session_frame_max(publisher->session), outgoing->raw_properties)))
         return "its properties and headers do not fit into one frame";
     if (HARK_UNLIKELY(publisher->refusals.used > 0))
         return refusals_find(&publisher->refusals, outgoing->exchange, outgoing->routing_key,
@@ -402,7 +422,8 @@ struct publisher *publisher_new(struct session *session, const struct publisher_
     publisher->reap.run = publisher_release;
     publisher->said = (struct log_limit){.burst = 5, .period_ms = 60000};
     publisher->timer = evtimer_new(loop_base(session_loop(session)), publisher_tick, publisher);
-    if (publisher->timer != NULL && (!options->confirm || flight_init(&publisher->flight, options->window) == 0))
+    if (publisher->timer != NULL &&
+        (!options->confirm || flight_init(&publisher->flight, options->window) == 0))
         return publisher;
     publisher_release(&publisher->reap);
     return NULL;

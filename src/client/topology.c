@@ -41,10 +41,12 @@ static void topology_finish(struct topology *topology)
 
 /* ---- one item ---- */
 
-static void topology_send_table(struct topology *topology, const struct topology_item *item, const amqp_table_t *table)
+static void topology_send_table(struct topology *topology, const struct topology_item *item,
+                                const amqp_table_t *table)
 {
     amqp_bytes_t name = amqp_span(span_str(item->name));
-    amqp_bytes_t source = amqp_span(span_str(item->source)), pattern = amqp_span(span_str(item->pattern));
+    amqp_bytes_t source = amqp_span(span_str(item->source)),
+                 pattern = amqp_span(span_str(item->pattern));
 
     switch (item->kind) {
     case TOPOLOGY_EXCHANGE: {
@@ -71,7 +73,8 @@ static void topology_send_table(struct topology *topology, const struct topology
         return;
     }
     case TOPOLOGY_BIND_QUEUE: {
-        amqp_queue_bind_t bind = {.queue = name, .exchange = source, .routing_key = pattern, .arguments = *table};
+        amqp_queue_bind_t bind = {
+            .queue = name, .exchange = source, .routing_key = pattern, .arguments = *table};
 
         channel_send(&topology->channel, AMQP_QUEUE_BIND_METHOD, &bind);
         return;
@@ -105,7 +108,8 @@ static void topology_skip(struct topology *topology)
     }
 }
 
-/* All at once: the answers come in the same order, and after a refusal the channel is gone and the rest is sent anew. */
+/* All at once: the answers come in the same order, and after a refusal the channel is gone and the
+ * rest is sent anew. */
 static void topology_send(struct topology *topology)
 {
     topology_skip(topology);
@@ -115,7 +119,8 @@ static void topology_send(struct topology *topology)
     }
     if (topology->sent < topology->answered)
         topology->sent = topology->answered;
-    while (topology->sent < topology->count && (!topology->careful || topology->sent == topology->answered)) {
+    while (topology->sent < topology->count &&
+           (!topology->careful || topology->sent == topology->answered)) {
         const struct topology_item *item = &topology->items[topology->sent];
 
         if (!topology->notes[topology->sent].hopeless)
@@ -135,7 +140,8 @@ static void topology_what(const struct topology_item *item, char *to, size_t siz
         return;
     case TOPOLOGY_BIND_QUEUE:
     case TOPOLOGY_BIND_EXCHANGE:
-        snprintf(to, size, "the binding of \"%s\" to exchange \"%s\" with \"%s\"", item->name, item->source, item->pattern);
+        snprintf(to, size, "the binding of \"%s\" to exchange \"%s\" with \"%s\"", item->name,
+                 item->source, item->pattern);
         return;
     }
 }
@@ -148,15 +154,18 @@ static const char *topology_advice(const struct topology_item *item, uint16_t co
     case REPLY_PRECONDITION_FAILED:
         return "it exists with other properties: make the section equal to what exists, delete that, or set `declare = passive`";
     case REPLY_ACCESS_REFUSED:
-        return binding ? "the user of `url` needs write permission on the destination and read permission on the source"
-                       : "the user of `url` needs configure permission on it, or set `declare = passive`";
+        return binding
+                   ? "the user of `url` needs write permission on the destination and read permission on the source"
+                   : "the user of `url` needs configure permission on it, or set `declare = passive`";
     case REPLY_NOT_FOUND:
-        return binding ? "declare what it binds, or correct its name" : "with `declare = passive` it must exist already";
+        return binding ? "declare what it binds, or correct its name"
+                       : "with `declare = passive` it must exist already";
     case REPLY_RESOURCE_LOCKED:
         return "it is exclusive to another connection";
     default:
-        return reply_is_hard(code) ? "the broker closes the connection over it, so it is left out until a reload or restart"
-                                   : "see the broker's log";
+        return reply_is_hard(code)
+                   ? "the broker closes the connection over it, so it is left out until a reload or restart"
+                   : "see the broker's log";
     }
 }
 
@@ -167,9 +176,10 @@ static void topology_refused(struct topology *topology, const struct reply *erro
     char what[800], line[1400];
 
     topology_what(item, what, sizeof(what));
-    snprintf(line, sizeof(line), "%s: the broker refused %s: %s: %s", item->section, what, error->text,
-             topology_advice(item, error->code));
-    if (complaint_is_news(&topology->notes[at].complaint, line, loop_now(session_loop(topology->session))))
+    snprintf(line, sizeof(line), "%s: the broker refused %s: %s (%s)", item->section, what,
+             error->text, topology_advice(item, error->code));
+    if (complaint_is_news(&topology->notes[at].complaint, line,
+                          loop_now(session_loop(topology->session))))
         log_error("%s", line);
     topology->notes[at].declared = false;
     topology->failed++;
@@ -233,8 +243,8 @@ static void topology_open(struct topology *topology)
 
 /* ---- the owner's calls ---- */
 
-struct topology *topology_new(struct session *session, const struct topology_item *items, size_t count,
-                              const struct topology_ops *ops, void *arg)
+struct topology *topology_new(struct session *session, const struct topology_item *items,
+                              size_t count, const struct topology_ops *ops, void *arg)
 {
     struct topology *topology = calloc(1, sizeof(*topology));
 
@@ -268,7 +278,8 @@ void topology_session_lost(struct topology *topology)
     topology->running = topology->again = false;
 }
 
-bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name)
+bool topology_is_declared(const struct topology *topology, enum topology_kind kind,
+                          const char *name)
 {
     for (size_t i = 0; i < topology->count; i++)
         if (topology->items[i].kind == kind && strcmp(topology->items[i].name, name) == 0)

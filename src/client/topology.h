@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Topology: the exchanges, queues and bindings that a worker needs, declared anew on every connection, one entity
- * after the other, pipelined where it is safe, each failure confined: what the server refuses is said once,
- * with the section of the ini file and the server's text, and the rest goes on. PRECONDITION_FAILED names the argument
- * that differs (the server's text does).
+ * Topology: the exchanges, queues and bindings that a worker needs, declared anew on every
+ * connection, one entity after the other, pipelined where it is safe, each failure confined: what
+ * the server refuses is said once, with the section of the ini file and the server's text, and the
+ * rest goes on. PRECONDITION_FAILED names the argument that differs (the server's text does).
  *
- * For some refusals the server closes the whole connection (a type of exchange that it does not know). The next run then
- * asks one by one, until it is known which item does it; that one is not asked for again by this object.
+ * For some refusals the server closes the whole connection (a type of exchange that it does not
+ * know). The next run then asks one by one, until it is known which item does it; that one is not
+ * asked for again by this object.
  */
 #ifndef CLIENT_TOPOLOGY_H
 #define CLIENT_TOPOLOGY_H
@@ -14,14 +15,19 @@
 #include "client/consumer.h"
 #include "client/session.h"
 
-enum topology_kind { TOPOLOGY_EXCHANGE, TOPOLOGY_QUEUE, TOPOLOGY_BIND_QUEUE, TOPOLOGY_BIND_EXCHANGE };
+enum topology_kind {
+    TOPOLOGY_EXCHANGE,
+    TOPOLOGY_QUEUE,
+    TOPOLOGY_BIND_QUEUE,
+    TOPOLOGY_BIND_EXCHANGE
+};
 
 struct topology_item {
     enum topology_kind kind;
     const char *section; /* "[queue signups] (hark.ini:12)", or "dead letters": for messages */
     const char *name;    /* exchange or queue; of a binding: its destination */
     const char *source, *pattern; /* bindings */
-    const char *type;    /* exchanges */
+    const char *type;             /* exchanges */
     bool passive, durable, auto_delete, internal, exclusive;
     const struct consumer_argument *arguments;
     size_t argument_count;
@@ -35,13 +41,14 @@ struct topology_ops {
 };
 
 /* The items and all they point to are the caller's and must stay. */
-struct topology *topology_new(struct session *session, const struct topology_item *items, size_t count,
-                              const struct topology_ops *ops, void *arg);
+struct topology *topology_new(struct session *session, const struct topology_item *items,
+                              size_t count, const struct topology_ops *ops, void *arg);
 /* Declares everything (again). While the session is lost in the middle, nothing more is called. */
 void topology_declare(struct topology *topology);
 void topology_session_lost(struct topology *topology);
 /* Whether that queue or exchange was declared in the last run. */
-bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name);
+bool topology_is_declared(const struct topology *topology, enum topology_kind kind,
+                          const char *name);
 /* Between topology_declare() and `done`. */
 bool topology_is_running(const struct topology *topology);
 void topology_free(struct topology *topology);

@@ -48,8 +48,8 @@ uint32_t unacked_add(struct unacked *unacked, uint64_t tag)
         return UNACKED_NONE;
     slot = unacked->spare;
     unacked->spare = unacked->slots[slot].next;
-    unacked->slots[slot] =
-        (struct unacked_slot){.tag = tag, .previous = unacked->last, .next = UNACKED_NONE, .used = true};
+    unacked->slots[slot] = (struct unacked_slot){
+        .tag = tag, .previous = unacked->last, .next = UNACKED_NONE, .used = true};
     if (unacked->last != UNACKED_NONE)
         unacked->slots[unacked->last].next = slot;
     else

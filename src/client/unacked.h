@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A consumer's deliveries in hand, and which acknowledgements they call for. Each has a slot, whose number its ticket
- * carries, and the slots in use are chained in the order of their tags: nothing is looked up, and memory is bounded by the
- * prefetch, even while one delivery is held for hours and millions pass it by.
+ * A consumer's deliveries in hand, and which acknowledgements they call for. Each has a slot, whose
+ * number its ticket carries, and the slots in use are chained in the order of their tags: nothing
+ * is looked up, and memory is bounded by the prefetch, even while one delivery is held for hours
+ * and millions pass it by.
  */
 #ifndef CLIENT_UNACKED_H
 #define CLIENT_UNACKED_H
@@ -31,10 +32,12 @@ void unacked_free(struct unacked *unacked);
 uint32_t unacked_add(struct unacked *unacked, uint64_t tag) HARK_MUSTCHECK;
 /* Whether that delivery is in hand and not settled. */
 bool unacked_holds(const struct unacked *unacked, uint32_t slot, uint64_t tag);
-void unacked_settle(struct unacked *unacked, uint32_t slot); /* acknowledged by the next unacked_put */
-void unacked_drop(struct unacked *unacked, uint32_t slot);   /* not to be acknowledged */
+void unacked_settle(struct unacked *unacked,
+                    uint32_t slot); /* acknowledged by the next unacked_put */
+void unacked_drop(struct unacked *unacked, uint32_t slot); /* not to be acknowledged */
 void unacked_clear(struct unacked *unacked);
-/* Puts the acknowledgements: the front of the chain, as far as it is settled, as one; the others singly. */
+/* Puts the acknowledgements: the front of the chain, as far as it is settled, as one; the others
+ * singly. */
 void unacked_put(struct unacked *unacked, struct buf *out, uint16_t channel);
 
 #endif

@@ -31,12 +31,14 @@ static void teardown(void)
 
 static struct outgoing *make(const char *key, const char *id, const char *body)
 {
-    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0, .message_id = span_str(id)};
+    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0,
+                                    .message_id = span_str(id)};
     struct buf raw = {0};
     struct outgoing *outgoing;
 
     properties_put(&raw, &properties);
-    outgoing = outgoing_new(span_str("events"), span_str(key), buf_span(&raw), span_str(body), NULL);
+    outgoing = outgoing_new(span_str("events"), span_str(key), buf_span(&raw), span_str(body),
+                            NULL);
     ck_assert_ptr_nonnull(outgoing);
     buf_free(&raw);
     return outgoing;
@@ -129,7 +131,8 @@ END_TEST
 
 static struct message *message(const char *key, const char *id, const char *body)
 {
-    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0, .message_id = span_str(id)};
+    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0,
+                                    .message_id = span_str(id)};
     struct buf raw = {0};
     struct reply error;
     struct message *result;
@@ -156,7 +159,7 @@ static void find(const char *key, const char *id, const char *body, struct outgo
 START_TEST(test_find_returned)
 {
     struct outgoing *all[6] = {
-        make("k", "1", "same"), make("k", "2", "same"), make("k", NULL, "same"),
+        make("k", "1", "same"),  make("k", "2", "same"),   make("k", NULL, "same"),
         make("k", NULL, "same"), make("k", NULL, "other"), make("", NULL, ""),
     };
 
@@ -182,7 +185,8 @@ END_TEST
 
 /* ---- refusals ---- */
 
-static const char *ask(struct refusals *refusals, const char *exchange, const char *key, int64_t now)
+static const char *ask(struct refusals *refusals, const char *exchange, const char *key,
+                       int64_t now)
 {
     return refusals_find(refusals, span_str(exchange), span_str(key), now);
 }
@@ -190,7 +194,8 @@ static const char *ask(struct refusals *refusals, const char *exchange, const ch
 START_TEST(test_refusals)
 {
     struct refusals refusals = {0};
-    struct reply missing = {.code = 404, .text = "NOT_FOUND - no exchange"}, denied = {.code = 403, .text = "ACCESS_REFUSED"};
+    struct reply missing = {.code = 404, .text = "NOT_FOUND - no exchange"},
+                 denied = {.code = 403, .text = "ACCESS_REFUSED"};
     struct reply large = {.code = 406, .text = "PRECONDITION_FAILED - message size"};
 
     refusals_add(&refusals, span_str("a"), span_str("k"), &missing, 1000);

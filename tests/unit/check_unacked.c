@@ -51,7 +51,8 @@ static void expect(const char *wanted)
         ck_assert_uint_eq(frame.payload.length, 13);
         ck_assert_uint_eq(get_u32(frame.payload.data), AMQP_BASIC_ACK_METHOD);
         snprintf(text + at, sizeof(text) - at, "%s%llu%s", at > 0 ? " " : "",
-                 (unsigned long long)get_u64(frame.payload.data + 4), frame.payload.data[12] != 0 ? "+" : "");
+                 (unsigned long long)get_u64(frame.payload.data + 4),
+                 frame.payload.data[12] != 0 ? "+" : "");
     }
     ck_assert_str_eq(text, wanted);
 }
@@ -179,8 +180,8 @@ START_TEST(test_any_order)
             ck_assert_msg(known[tag], "tag %llu acknowledged twice", (unsigned long long)tag);
             for (uint64_t i = frame.payload.data[12] != 0 ? 1 : tag; i <= tag; i++)
                 if (known[i]) {
-                    ck_assert_msg(!unacked_holds(&unacked, slots[i], i), "tag %llu acknowledged by a multiple",
-                                  (unsigned long long)i);
+                    ck_assert_msg(!unacked_holds(&unacked, slots[i], i),
+                                  "tag %llu acknowledged by a multiple", (unsigned long long)i);
                     known[i] = false;
                 }
         }

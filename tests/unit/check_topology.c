@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/* Declaring against a fake server: the order, what is refused, and what the server closes the
+ * connection over. */
+#include "client/topology.h"
+#include "session_kit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct topology *topology;
+static unsigned done;
+static size_t failed;
+
+static struct {
+    char asked[4096]; /* in order, of all channels and connections: "e:events q:signups
+                         b:signups<events" */
+    const char *bad;  /* refuses what has this name */
+    uint16_t code;
+    bool closing;
+    bool silent;
+    unsigned largest; /* most that were asked on one channel */
+    unsigned on_channel;
+} server;
+
+static void on_done(void *arg, size_t count)
+{
+    ck_assert_ptr_eq(arg, &topology);
+    done++;
+    failed = count;
+}
+
+static const struct topology_ops ops = {.done = on_done};
+
+/* ---- the server ---- */
+
+static void refuse(uint16_t number)
+{
+    amqp_channel_close_t close = {.reply_code = server.code,
+                                  .reply_text = amqp_span(span_str("NO - because"))};
+    amqp_connection_close_t end = {.reply_code = server.code,
+                                   .reply_text = amqp_span(span_str("COMMAND_INVALID - unknown"))};
+
+    server.closing = true;
+    if (reply_is_hard(server.code))
+        peer_send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &end);
+    else
+        peer_send(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
+}
+
+/* True: it has been answered. */
+static bool asked(uint16_t number, const char *kind, struct span name, struct span source)
+{
+    size_t at = strlen(server.asked);
+
+    if (server.closing)
+        return true;
+    snprintf(server.asked + at, sizeof(server.asked) - at, "%s%s:%.*s%s%.*s", at > 0 ? " " : "",
+             kind, (int)name.length, (const char *)name.data, source.length > 0 ? "<" : "",
+             (int)source.length, (const char *)source.data);
+    if (++server.on_channel > server.largest)
+        server.largest = server.on_channel;
+    if (server.bad == NULL || !span_is(name, server.bad))
+        return server.silent;
+    refuse(number);
+    return true;
+}
+
+static bool on_method(void *arg, uint16_t number, const amqp_method_t *method)
+{
+    static const struct span none;
+
+    (void)arg;
+    switch (method->id) {
+    case AMQP_CHANNEL_OPEN_METHOD:
+        server.closing = false;
+        server.on_channel = 0;
+        return false;
+    case AMQP_EXCHANGE_DECLARE_METHOD: {
+        const amqp_exchange_declare_t *declare = method->decoded;
+
+        ck_assert(!declare->nowait);
+        if (span_is(span_amqp(declare->exchange), "events")) {
+            ck_assert(span_is(span_amqp(declare->type), "topic"));
+            ck_assert(declare->durable && declare->internal && !declare->passive &&
+                      !declare->auto_delete);
+            ck_assert_int_eq(declare->arguments.num_entries, 1);
+            ck_assert(span_is(span_amqp(declare->arguments.entries[0].key), "alternate-exchange"));
+        }
+        return asked(number, declare->passive ? "E" : "e", span_amqp(declare->exchange), none);
+    }
+    case AMQP_QUEUE_DECLARE_METHOD: {
+        const amqp_queue_declare_t *declare = method->decoded;
+
+        ck_assert(!declare->nowait);
+        if (span_is(span_amqp(declare->queue), "signups")) {
+            ck_assert(!declare->durable && declare->exclusive && declare->auto_delete);
+            ck_assert_int_eq(declare->arguments.num_entries, 2);
+            ck_assert_int_eq(declare->arguments.entries[0].value.kind, 'l');
+            ck_assert_int_eq(declare->arguments.entries[0].value.value.i64, 1000);
+            ck_assert_int_eq(declare->arguments.entries[1].value.kind, 't');
+        }
+        return asked(number, declare->passive ? "Q" : "q", span_amqp(declare->queue), none);
+    }
+    case AMQP_QUEUE_BIND_METHOD: {
+        const amqp_queue_bind_t *bind = method->decoded;
+
+        ck_assert(span_is(span_amqp(bind->routing_key), "user.#"));
+        return asked(number, "b", span_amqp(bind->queue), span_amqp(bind->exchange));
+    }
+    case AMQP_EXCHANGE_BIND_METHOD: {
+        const amqp_exchange_bind_t *bind = method->decoded;
+
+        return asked(number, "x", span_amqp(bind->destination), span_amqp(bind->source));
+    }
+    default:
+        return false;
+    }
+}
+
+/* ---- fixture ---- */
+
+static const struct consumer_argument alternate[] = {
+    {.name = "alternate-exchange", .kind = 'S', .text = "rest"}};
+static const struct consumer_argument limits[] = {
+    {.name = "x-max-length", .kind = 'l', .number = 1000},
+    {.name = "x-single-active-consumer", .kind = 't', .number = 1},
+};
+static const struct topology_item items[] = {
+    {.kind = TOPOLOGY_EXCHANGE,
+     .section = "[exchange events]",
+     .name = "events",
+     .type = "topic",
+     .durable = true,
+     .internal = true,
+     .arguments = alternate,
+     .argument_count = 1},
+    {.kind = TOPOLOGY_EXCHANGE,
+     .section = "[exchange other]",
+     .name = "other",
+     .type = "fanout",
+     .passive = true},
+    {.kind = TOPOLOGY_QUEUE,
+     .section = "[queue signups]",
+     .name = "signups",
+     .exclusive = true,
+     .auto_delete = true,
+     .arguments = limits,
+     .argument_count = 2},
+    {.kind = TOPOLOGY_QUEUE, .section = "[queue late]", .name = "late", .passive = true},
+    {.kind = TOPOLOGY_BIND_EXCHANGE,
+     .section = "[exchange other]",
+     .name = "other",
+     .source = "events",
+     .pattern = "#"},
+    {.kind = TOPOLOGY_BIND_QUEUE,
+     .section = "[queue signups]",
+     .name = "signups",
+     .source = "events",
+     .pattern = "user.#"},
+};
+#define ALL "e:events E:other q:signups Q:late x:other<events b:signups<events"
+
+static void setup(void)
+{
+    kit_setup();
+    peer->on_method = on_method;
+    kit_start_open();
+    topology = topology_new(session, items, HARK_COUNT(items), &ops, &topology);
+    ck_assert_ptr_nonnull(topology);
+}
+
+static void teardown(void)
+{
+    topology_free(topology);
+    kit_teardown();
+}
+
+static bool declared(enum topology_kind kind, const char *name)
+{
+    return topology_is_declared(topology, kind, name);
+}
+
+START_TEST(test_all)
+{
+    ck_assert(!declared(TOPOLOGY_QUEUE, "signups"));
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_uint_eq(failed, 0);
+    ck_assert_str_eq(server.asked, ALL);
+    ck_assert(declared(TOPOLOGY_QUEUE, "signups"));
+    ck_assert(declared(TOPOLOGY_EXCHANGE, "other"));
+    ck_assert(!declared(TOPOLOGY_EXCHANGE, "signups"));
+    ck_assert(!declared(TOPOLOGY_QUEUE, "unheard of"));
+    peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_CLOSE_METHOD) == 1);
+    topology_declare(topology);
+    peer_until(loop, done == 2);
+    ck_assert_str_eq(server.asked, ALL " " ALL);
+}
+END_TEST
+
+START_TEST(test_nothing_to_declare)
+{
+    topology_free(topology);
+    topology = topology_new(session, NULL, 0, &ops, &topology);
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_uint_eq(failed, 0);
+}
+END_TEST
+
+/* One is refused: the others are declared, whichever it is. */
+START_TEST(test_refused)
+{
+    static const char *const names[] = {"events", "signups", "late", "other"};
+
+    server.bad = names[_i];
+    server.code = _i == 1 ? 406 : _i == 2 ? 404 : 403;
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_uint_eq(failed, _i == 1 || _i == 3 ? 2 : 1); /* a binding of that name, too */
+    ck_assert(declared(TOPOLOGY_EXCHANGE, "events") == (_i != 0));
+    ck_assert(declared(TOPOLOGY_QUEUE, "signups") == (_i != 1));
+    ck_assert(declared(TOPOLOGY_QUEUE, "late") == (_i != 2));
+    ck_assert(declared(TOPOLOGY_EXCHANGE, "other") == (_i != 3));
+    server.bad = NULL;
+    topology_declare(topology);
+    peer_until(loop, done == 2);
+    ck_assert_uint_eq(failed, 0);
+    ck_assert(declared(TOPOLOGY_QUEUE, "late"));
+    ck_assert_uint_eq(noted.lost, 0);
+}
+END_TEST
+
+/* The connection is closed over one: it is found, and left out; everything else is declared. */
+START_TEST(test_connection_closed_over_one)
+{
+    unsigned connections = 1;
+
+    server.bad = "signups";
+    server.code = 503;
+    topology_declare(topology);
+    while (done == 0) {
+        peer_until(loop, done > 0 || noted.lost > 0);
+        if (done > 0)
+            break;
+        topology_session_lost(topology);
+        peer_until(loop, session_is_open(session));
+        noted.lost = 0;
+        topology_declare(topology);
+        ck_assert_uint_le(++connections, 5);
+    }
+    ck_assert_uint_eq(failed, 2); /* the queue and its binding */
+    ck_assert(!declared(TOPOLOGY_QUEUE, "signups"));
+    ck_assert(declared(TOPOLOGY_EXCHANGE, "events") && declared(TOPOLOGY_EXCHANGE, "other"));
+    ck_assert(declared(TOPOLOGY_QUEUE, "late"));
+    server.asked[0] = '\0';
+    topology_declare(topology);
+    peer_until(loop, done == 2);
+    ck_assert_uint_eq(failed, 2);
+    ck_assert_str_eq(server.asked, "e:events E:other Q:late x:other<events");
+    ck_assert_uint_eq(noted.lost, 0);
+}
+END_TEST
+
+START_TEST(test_session_lost)
+{
+    server.silent = true;
+    topology_declare(topology);
+    peer_until(loop, strcmp(server.asked, ALL) == 0); /* all at once, without waiting for answers */
+    peer_hangup(peer);
+    peer_until(loop, noted.lost > 0);
+    topology_session_lost(topology);
+    peer_until(loop, session_is_open(session));
+    peer_wait(loop, 20);
+    ck_assert_uint_eq(done, 0);
+    server.silent = false;
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_uint_eq(failed, 0);
+}
+END_TEST
+
+START_TEST(test_asked_while_running)
+{
+    topology_declare(topology);
+    topology_declare(topology);
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_str_eq(server.asked, ALL " " ALL);
+    peer_wait(loop, 20);
+    ck_assert_uint_eq(done, 1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("topology");
+    TCase *all = tcase_create("topology");
+    SRunner *runner;
+    int count;
+
+    tcase_add_checked_fixture(all, setup, teardown);
+    tcase_add_test(all, test_all);
+    tcase_add_test(all, test_nothing_to_declare);
+    tcase_add_loop_test(all, test_refused, 0, 4);
+    tcase_add_test(all, test_connection_closed_over_one);
+    tcase_add_test(all, test_session_lost);
+    tcase_add_test(all, test_asked_while_running);
+    suite_add_tcase(suite, all);
+
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    count = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
