@@ -22,7 +22,7 @@ struct publisher {
     void *arg;
     struct channel channel;
     size_t window;
-    bool confirm, ready, blocked, high, freeing;
+    bool confirm, ready, blocked, held, high, freeing;
 
     struct flight flight;
     struct outgoing *waiting, **waiting_end;
@@ -47,7 +47,7 @@ static void publisher_watch(struct publisher *publisher)
                 waiting > (publisher->high ? publisher->window / 2 : publisher->window);
 
     if (waiting > 0 && !high)
-        high = !publisher->ready || link_is_full(session_link(publisher->session));
+        high = !publisher->ready || publisher->held || link_is_full(session_link(publisher->session));
     if (HARK_LIKELY(high == publisher->high) || publisher->freeing)
         return;
     publisher->high = high;
@@ -324,7 +324,7 @@ static void publisher_put(struct publisher *publisher, struct outgoing *outgoing
 
 static bool publisher_may(struct publisher *publisher)
 {
-    if (!publisher->ready || publisher->blocked || link_is_full(session_link(publisher->session)))
+    if (!publisher->ready || publisher->blocked || publisher->held || link_is_full(session_link(publisher->session)))
         return false;
     return !publisher->confirm ||
            publisher->flight.count <
@@ -373,6 +373,15 @@ static void publisher_pump(struct publisher *publisher)
 static void publisher_pump_task(struct loop_task *task)
 {
     publisher_pump(HARK_CONTAINER(task, struct publisher, pump));
+}
+
+void publisher_hold(struct publisher *publisher, bool held)
+{
+    publisher->held = held;
+    if (held)
+        return;
+    publisher->refusals.used = 0;
+    publisher_pump(publisher);
 }
 
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing)

@@ -40,6 +40,8 @@ struct publisher *publisher_new(struct session *session, const struct publisher_
 void publisher_session_opened(struct publisher *publisher);
 void publisher_session_lost(struct publisher *publisher);
 void publisher_session_blocked(struct publisher *publisher, bool blocked);
+/* While held nothing is sent, it waits. Letting go also forgets which destinations were missing. */
+void publisher_hold(struct publisher *publisher, bool held);
 /* Takes ownership. Never fails: a message that cannot be sent ends by its outcome. May call done()
  * before it returns only when confirm is off. */
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing);

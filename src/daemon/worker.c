@@ -145,6 +145,20 @@ const struct consumer_ops worker_consumer_ops = {
     .gone = worker_gone,
 };
 
+/* The consuming link is not read while the publisher is under pressure: prefetch and TCP hold the broker. */
+static void worker_pause(struct worker *worker, bool pause)
+{
+    struct link *link = session_link(worker->consuming);
+
+    if (link == NULL || pause == worker->paused || !worker->declared)
+        return;
+    worker->paused = pause;
+    if (pause)
+        link_pause(link);
+    else
+        link_resume(link);
+}
+
 static void worker_declared(void *arg, size_t failed)
 {
     struct worker *worker = arg;
@@ -152,7 +166,12 @@ static void worker_declared(void *arg, size_t failed)
 
     if (failed > 0)
         evtimer_add(worker->redeclare, &wait);
-    for (size_t i = 0; i < worker->intake_count && !worker->draining; i++)
+    worker->declared = true;
+    if (worker->draining)
+        return;
+    publisher_hold(worker->publisher, false);
+    worker_pause(worker, publisher_is_high(worker->publisher)); /* the pressure may be from before */
+    for (size_t i = 0; i < worker->intake_count; i++)
         consumer_start(worker->intakes[i].consumer);
 }
 
@@ -161,20 +180,6 @@ static void worker_redeclare_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     worker_redeclare(arg);
-}
-
-/* The consuming link is not read while the publisher is under pressure: prefetch and TCP hold the broker. */
-static void worker_pause(struct worker *worker, bool pause)
-{
-    struct link *link = session_link(worker->consuming);
-
-    if (link == NULL || pause == worker->paused)
-        return;
-    worker->paused = pause;
-    if (pause)
-        link_pause(link);
-    else
-        link_resume(link);
 }
 
 static void worker_consuming_opened(void *arg)
@@ -186,8 +191,6 @@ static void worker_consuming_opened(void *arg)
     if (worker->draining)
         return;
     topology_declare(worker->topology);
-    /* This is another link, and the pressure may be from before it. */
-    worker_pause(worker, worker->publisher != NULL && publisher_is_high(worker->publisher));
 }
 
 static void worker_consuming_lost(void *arg, const char *why)
@@ -195,7 +198,11 @@ static void worker_consuming_lost(void *arg, const char *why)
     struct worker *worker = arg;
 
     (void)why;
-    worker->paused = false;
+    worker->paused = worker->declared = false;
+    /* A broker that comes back empty would refuse what is published before all is declared again. What waits belongs to
+     * deliveries of the connection that is gone: nobody is kept waiting but duplicates. */
+    if (worker->publisher != NULL && !worker->draining)
+        publisher_hold(worker->publisher, true);
     slot_consumers_live(worker->start->slot);
     evtimer_del(worker->redeclare);
     topology_session_lost(worker->topology);
@@ -304,6 +311,7 @@ static void worker_drain(struct worker *worker)
         return;
     worker->draining = true;
     worker_pause(worker, false); /* cancel-ok and close-ok must be heard */
+    publisher_hold(worker->publisher, false);
     slot_set_state(worker->start->slot, SLOT_DRAINING);
     log_info("draining: %llu in hand", (unsigned long long)dispatcher_counters(worker->dispatcher)->in_hand);
     evtimer_add(worker->deadline, &wait);

@@ -189,6 +189,7 @@ static int worker_make_client(struct worker *worker)
     worker->publisher = publisher_new(worker->publishing, &options, &worker_publisher_ops, worker);
     if (worker->topology == NULL || worker->publisher == NULL)
         return -1;
+    publisher_hold(worker->publisher, true); /* until all is declared */
     return worker_open_consumers(worker);
 }
 

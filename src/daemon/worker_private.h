@@ -35,6 +35,7 @@ struct worker {
     struct event *terminate, *control, *redeclare, *deadline;
     uint64_t live_deliveries;
     unsigned leaving;  /* call-backs that the end still waits for */
+    bool declared; /* on this consuming connection everything was declared, or tried */
     bool paused, draining, stop;
 };
 

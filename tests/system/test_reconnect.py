@@ -195,3 +195,23 @@ def test_only_the_publishing_connection_is_cut(harkd, broker, client, proxy):
         client.publish("events", "k", "m")
         assert client.get_one("results").body == b"m"
     assert not consuming.closed
+
+
+def test_broker_comes_back_empty(harkd, broker, client, scripts):
+    """A vhost that has lost everything: all is declared before anything is published into it, so that no listener is
+    blamed and no attempt used up."""
+    program = scripts.recorder("e", "while [ ! -e go ]; do sleep 0.02; done\necho out")
+    daemon = harkd(TOPOLOGY + run("e", program, "emit = out\nretry ="))
+    for i in range(5):
+        client.publish("events", "k", str(i))
+    scripts.wait_seen("e", 5)
+    client.close()
+    position = daemon.log_size()
+    broker.delete_vhost(broker.vhost)
+    broker.add_vhost(broker.vhost)
+    scripts.touch("go")
+    daemon.wait_consuming(position)
+    client.publish("events", "k", "after")
+    wait_until(lambda: client.get_one("results").body == b"out\n", "an output")
+    wait_until(lambda: broker.queue("in")["ready"] + broker.queue("in")["unacked"] == 0, "all acknowledged")
+    assert client.get_all("hark.dead") == [] and not daemon.find("NOT_FOUND - no exchange", since=position)
