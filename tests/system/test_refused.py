@@ -96,6 +96,36 @@ def test_may_not_publish(harkd, broker, client):
     good_works(client)
 
 
+def test_exchange_of_an_unknown_type(harkd, broker, client):
+    """The broker closes the whole connection over it: which one it is is found out, and everything else works."""
+    daemon = harkd(GOOD + "[exchange odd]\ntype = x-no-such-type\n[queue odd]\nbind = odd #\n", wait="ready")
+    line = said_once(daemon, "COMMAND_INVALID", "[exchange odd]")
+    assert "x-no-such-type" in line
+    good_works(client)
+    connected = daemon.log.count("connected to")
+    assert connected <= 5
+    stays(lambda: daemon.log.count("connected to") == connected and broker.connections() == 3, 2, "no reconnecting")
+
+
+def test_missing_destination_costs_the_others_little(harkd, client):
+    """The broker closes the channel for each message to an exchange that does not exist, and all in flight with it are
+    undecided. Nothing of the others is lost, or held up for long."""
+    client.exchange("events")
+    client.exchange("good-events")
+    client.queue("bad", "events bad")
+    client.queue("good", "good-events #")
+    for i in range(500):
+        client.publish("events", "bad", b"%d" % i)
+        client.publish("good-events", "k", b"%d" % i)
+    harkd("[exchange events]\n[queue bad]\nbind = events bad\n" + GOOD +
+          forward("bad", queue="bad", emit="nowhere", more="retry ="))
+    good = client.get("good-results", 500, timeout=30)
+    assert {message.body for message in good} == {b"%d" % i for i in range(500)}
+    dead = client.get("hark.dead", 500, timeout=30)
+    assert {message.body for message in dead} >= {b"%d" % i for i in range(500)}
+    assert all("NOT_FOUND" in message.headers["x-hark-error"] for message in dead)
+
+
 @pytest.mark.parametrize("user,password,vhost,words", [
     ("guest", "wrong", None, "ACCESS_REFUSED"),
     ("nobody", "nobody", None, "ACCESS_REFUSED"),
