@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rabbitmq-c as a codec: the one file that includes its header. hark uses only what is pure: the method structs,
- * amqp_decode_method, amqp_encode_method, tables and pools. Never an amqp_connection_state_t: it allocates
- * for every channel number before any check, aborts on misuse and copies every frame.
+ * rabbitmq-c as a codec: the one file that includes its header. hark uses only what is pure: the
+ * method structs, amqp_decode_method, amqp_encode_method, tables and pools. Never an
+ * amqp_connection_state_t: it allocates for every channel number before any check, aborts on misuse
+ * and copies every frame.
  *
- * Content properties and header tables are not decoded through it: they are walked and written in place
- * (wire/properties.h, wire/table.h), which keeps what passes through byte for byte and costs no allocation.
+ * Content properties and header tables are not decoded through it: they are walked and written in
+ * place (wire/properties.h, wire/table.h), which keeps what passes through byte for byte and costs
+ * no allocation.
  */
 #ifndef WIRE_CODEC_H
 #define WIRE_CODEC_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Frames (AMQP 0-9-1, 4.2.3): type, channel, size, payload, 0xCE. Bytes in, frames out; no socket, no role.
+ * Frames (AMQP 0-9-1, 4.2.3): type, channel, size, payload, 0xCE. Bytes in, frames out; no socket,
+ * no role.
  *
  * frame_max counts a whole frame, with its 7 bytes in front and 1 behind.
  */
@@ -25,14 +26,16 @@ struct frame {
     struct span payload; /* points into the bytes given to frame_cut */
 };
 
-/* Cuts one frame. Returns how many bytes it used; 0: more bytes are needed; -1: not AMQP, see error (501
- * FRAME_ERROR for an unknown type, a bad end or a size over frame_max, as soon as that can be seen, a method frame
- * under 4 bytes, a header frame under 14, a heartbeat with payload or on a channel; also for an "AMQP" protocol
- * header where a frame should be, which is how a server refuses a version). */
-ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct frame *frame, struct reply *error)
-    HARK_MUSTCHECK;
+/* Cuts one frame. Returns how many bytes it used; 0: more bytes are needed; -1: not AMQP, see error
+ * (501 FRAME_ERROR for an unknown type, a bad end or a size over frame_max, as soon as that can be
+ * seen, a method frame under 4 bytes, a header frame under 14, a heartbeat with payload or on a
+ * channel; also for an "AMQP" protocol header where a frame should be, which is how a server
+ * refuses a version). */
+ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct frame *frame,
+                  struct reply *error) HARK_MUSTCHECK;
 
-/* Puts a frame head with an open size and returns its position for frame_finish, which writes size and end. */
+/* Puts a frame head with an open size and returns its position for frame_finish, which writes size
+ * and end. */
 size_t frame_begin(struct buf *out, enum frame_type type, uint16_t channel);
 void frame_finish(struct buf *out, size_t position);
 void frame_put_heartbeat(struct buf *out);

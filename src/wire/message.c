@@ -11,17 +11,19 @@ static uint8_t *message_copy(uint8_t *to, struct span from, struct span *view)
     return to + from.length;
 }
 
-struct message *message_new(struct span exchange, struct span routing_key, struct span raw_properties,
-                            size_t body_size, struct reply *error)
+struct message *message_new(struct span exchange, struct span routing_key,
+                            struct span raw_properties, size_t body_size, struct reply *error)
 {
-    size_t fixed = sizeof(struct message) + exchange.length + routing_key.length + raw_properties.length + 2;
+    size_t fixed = sizeof(struct message) + exchange.length + routing_key.length +
+                   raw_properties.length + 2;
     struct message *message = NULL;
     uint8_t *at;
 
     if (body_size <= PTRDIFF_MAX - fixed)
         message = malloc(fixed + body_size);
     if (message == NULL) {
-        reply_set(error, REPLY_RESOURCE_ERROR, 0, "no memory for a message of %zu bytes", body_size);
+        reply_set(error, REPLY_RESOURCE_ERROR, 0, "no memory for a message of %zu bytes",
+                  body_size);
         return NULL;
     }
     message->references = 1;

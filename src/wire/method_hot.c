@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The methods that come with each message, read and written by hand: the codec's route costs an allocation and an
- * indirect call for each. */
+/* The methods that come with each message, read and written by hand: the codec's route costs an
+ * allocation and an indirect call for each. */
 #include "wire/method.h"
 
 int method_get_deliver(struct span payload, struct method_deliver *deliver, struct reply *error)
@@ -8,7 +8,8 @@ int method_get_deliver(struct span payload, struct method_deliver *deliver, stru
     const uint8_t *at = payload.data, *end = at + payload.length;
     size_t length;
 
-    /* The fixed part and three empty names are 4 + 1 + 8 + 1 + 1 + 1 bytes; each name takes more of what is left. */
+    /* The fixed part and three empty names are 4 + 1 + 8 + 1 + 1 + 1 bytes; each name takes more of
+     * what is left. */
     if (HARK_UNLIKELY(payload.length < 16 || get_u32(at) != AMQP_BASIC_DELIVER_METHOD))
         goto malformed;
     at += 4;
@@ -57,8 +58,8 @@ static inline uint8_t *method_put_name(uint8_t *to, struct span name)
     return to + name.length;
 }
 
-void method_put_publish(struct buf *out, uint16_t channel, struct span exchange, struct span routing_key,
-                        bool mandatory)
+void method_put_publish(struct buf *out, uint16_t channel, struct span exchange,
+                        struct span routing_key, bool mandatory)
 {
     size_t size = 4 + 2 + 1 + exchange.length + 1 + routing_key.length + 1;
     uint8_t *to;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reply codes (AMQP 0-9-1, 1.2 "Constants") and a protocol error as a value: functions that find one fill it in
- * and return; the one place that owns the channel or connection acts on it.
+ * Reply codes (AMQP 0-9-1, 1.2 "Constants") and a protocol error as a value: functions that find
+ * one fill it in and return; the one place that owns the channel or connection acts on it.
  */
 #ifndef WIRE_REPLY_H
 #define WIRE_REPLY_H
@@ -45,7 +45,9 @@ struct reply {
 
 const char *reply_name(uint16_t code); /* "UNKNOWN" if it is none */
 bool reply_is_hard(uint16_t code);
-/* Fills it in, with the code's name in front of the text, and returns -1, for `return reply_set(...)`. */
-int reply_set(struct reply *reply, enum reply_code code, uint32_t method, const char *format, ...) HARK_PRINTF(4, 5);
+/* Fills it in, with the code's name in front of the text, and returns -1, for `return
+ * reply_set(...)`. */
+int reply_set(struct reply *reply, enum reply_code code, uint32_t method, const char *format, ...)
+    HARK_PRINTF(4, 5);
 
 #endif

@@ -59,14 +59,18 @@ START_TEST(test_refused)
     ck_refused("\4", 1, "unknown frame type 4");
     ck_refused("HTTP/1.1 400", 1, "unknown frame type 72");
     ck_refused("AMQ\3", 4, "unknown frame type 65");
-    ck_refused("AMQP\1\1\0\12", 8, "a protocol header instead of a frame: the peer speaks AMQP 1.0.10, not 0.9.1");
+    ck_refused("AMQP\1\1\0\12", 8,
+               "a protocol header instead of a frame: the peer speaks AMQP 1.0.10, not 0.9.1");
     ck_refused("\1\0\1\0\0\0\3", 7, "a frame of type 1 with only 3 bytes");
     ck_refused("\2\0\1\0\0\0\15", 7, "a frame of type 2 with only 13 bytes");
     ck_refused("\10\0\0\0\0\0\1", 7, "a heartbeat with 1 bytes on channel 0");
     ck_refused("\10\0\1\0\0\0\0", 7, "a heartbeat with 0 bytes on channel 1");
-    ck_refused("\3\0\1\0\0\x1f\xf9", 7, "a frame of 8193 bytes, type 3, channel 1; at most 8192 are agreed");
-    ck_refused("\3\0\1\xff\xff\xff\xff", 7, "a frame of 4294967303 bytes, type 3, channel 1; at most 8192 are agreed");
-    ck_refused("\3\0\1\0\0\0\1x\xcd", 9, "a frame of type 3, 1 bytes, ends in 0xcd instead of 0xce");
+    ck_refused("\3\0\1\0\0\x1f\xf9", 7,
+               "a frame of 8193 bytes, type 3, channel 1; at most 8192 are agreed");
+    ck_refused("\3\0\1\xff\xff\xff\xff", 7,
+               "a frame of 4294967303 bytes, type 3, channel 1; at most 8192 are agreed");
+    ck_refused("\3\0\1\0\0\0\1x\xcd", 9,
+               "a frame of type 3, 1 bytes, ends in 0xcd instead of 0xce");
 }
 END_TEST
 
@@ -91,7 +95,11 @@ START_TEST(test_put)
     buf_put(&out, "abc", 3);
     frame_finish(&out, position);
     ck_assert_uint_eq(buf_length(&out), 27);
-    ck_assert_mem_eq(out.data, "AMQP\0\0\11\1" "\10\0\0\0\0\0\0\xce" "\3\x12\x34\0\0\0\3abc\xce", 27);
+    ck_assert_mem_eq(out.data,
+                     "AMQP\0\0\11\1"
+                     "\10\0\0\0\0\0\0\xce"
+                     "\3\x12\x34\0\0\0\3abc\xce",
+                     27);
     buf_free(&out);
 }
 END_TEST

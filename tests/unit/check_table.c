@@ -9,11 +9,25 @@
 
 /* One entry of every kind, as other clients write them. */
 #define EVERY_KIND \
-    "\1tt\1" "\1bb\xff" "\1BB\xff" "\1ss\xff\xfe" "\1UU\xff\xfe" "\1uu\xff\xfe" \
-    "\1II\xff\xff\xff\xfd" "\1ii\xff\xff\xff\xfd" "\1ll\xff\xff\xff\xff\xff\xff\xff\xfc" \
-    "\1LL\x7f\xff\xff\xff\xff\xff\xff\xff" "\1ff\x40\x49\x0f\xdb" "\1dd\x40\x09\x21\xfb\x54\x44\x2d\x18" \
-    "\1DD\2\0\0\1\x3a" "\1SS\0\0\0\3abc" "\1xx\0\0\0\2\0\xff" "\1AA\0\0\0\7t\0S\0\0\0\0" "\1TT\0\0\0\0\x65\x92\0\x80" \
-    "\1FF\0\0\0\4\1aB\7" "\1VV"
+    "\1tt\1" \
+    "\1bb\xff" \
+    "\1BB\xff" \
+    "\1ss\xff\xfe" \
+    "\1UU\xff\xfe" \
+    "\1uu\xff\xfe" \
+    "\1II\xff\xff\xff\xfd" \
+    "\1ii\xff\xff\xff\xfd" \
+    "\1ll\xff\xff\xff\xff\xff\xff\xff\xfc" \
+    "\1LL\x7f\xff\xff\xff\xff\xff\xff\xff" \
+    "\1ff\x40\x49\x0f\xdb" \
+    "\1dd\x40\x09\x21\xfb\x54\x44\x2d\x18" \
+    "\1DD\2\0\0\1\x3a" \
+    "\1SS\0\0\0\3abc" \
+    "\1xx\0\0\0\2\0\xff" \
+    "\1AA\0\0\0\7t\0S\0\0\0\0" \
+    "\1TT\0\0\0\0\x65\x92\0\x80" \
+    "\1FF\0\0\0\4\1aB\7" \
+    "\1VV"
 
 static struct table_entry entry;
 static int64_t number;
@@ -30,10 +44,11 @@ START_TEST(test_every_kind)
         bool numeric;
         int64_t value;
     } expected[] = {
-        {'t', true, 1},  {'b', true, -1},         {'B', true, 255}, {'s', true, -2},        {'U', true, -2},
-        {'u', true, 65534}, {'I', true, -3},      {'i', true, 4294967293}, {'l', true, -4}, {'L', true, INT64_MAX},
-        {'f', false, 0}, {'d', false, 0},         {'D', false, 0},  {'S', false, 0},        {'x', false, 0},
-        {'A', false, 0}, {'T', true, 0x65920080}, {'F', false, 0},  {'V', false, 0},
+        {'t', true, 1},          {'b', true, -1},        {'B', true, 255}, {'s', true, -2},
+        {'U', true, -2},         {'u', true, 65534},     {'I', true, -3},  {'i', true, 4294967293},
+        {'l', true, -4},         {'L', true, INT64_MAX}, {'f', false, 0},  {'d', false, 0},
+        {'D', false, 0},         {'S', false, 0},        {'x', false, 0},  {'A', false, 0},
+        {'T', true, 0x65920080}, {'F', false, 0},        {'V', false, 0},
     };
     struct span table = BYTES(EVERY_KIND);
     struct buf copy = {0};
@@ -75,7 +90,10 @@ END_TEST
 
 START_TEST(test_find)
 {
-    struct span table = BYTES("\1aB\1" "\2abB\2" "\0B\3" "\1aB\4");
+    struct span table = BYTES("\1aB\1"
+                              "\2abB\2"
+                              "\0B\3"
+                              "\1aB\4");
 
     ck_assert(find(table, "a"));
     ck_assert(table_integer(&entry, &number));
@@ -98,7 +116,8 @@ START_TEST(test_array)
     ck_assert(table_next_item(entry.value, &cursor, &item) && span_is(item.value, "a"));
     ck_assert(table_next_item(entry.value, &cursor, &item) && span_is(item.value, "bc"));
     ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 'V');
-    ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 't' && item.whole.length == 2);
+    ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 't' &&
+              item.whole.length == 2);
     ck_assert(!table_next_item(entry.value, &cursor, &item));
 }
 END_TEST
@@ -115,14 +134,14 @@ END_TEST
 START_TEST(test_malformed)
 {
     static const struct span bad[] = {
-        {(const uint8_t *)"\1a", 2},                     /* no type */
-        {(const uint8_t *)"\5ab", 3},                    /* a name longer than the table */
-        {(const uint8_t *)"\1az", 3},                    /* unknown type */
-        {(const uint8_t *)"\1a\0", 3},                   /* unknown type, 0 */
-        {(const uint8_t *)"\1aS\0\0\0\2x", 8},           /* a value longer than the table */
-        {(const uint8_t *)"\1aS\xff\xff\xff\xffx", 8},   /* and by far */
-        {(const uint8_t *)"\1aF\0\0\0\2\1aV", 10},       /* the inner table ends inside its entry */
-        {(const uint8_t *)"\1aA\0\0\0\1S", 8},           /* an item without its length */
+        {(const uint8_t *)"\1a", 2},                   /* no type */
+        {(const uint8_t *)"\5ab", 3},                  /* a name longer than the table */
+        {(const uint8_t *)"\1az", 3},                  /* unknown type */
+        {(const uint8_t *)"\1a\0", 3},                 /* unknown type, 0 */
+        {(const uint8_t *)"\1aS\0\0\0\2x", 8},         /* a value longer than the table */
+        {(const uint8_t *)"\1aS\xff\xff\xff\xffx", 8}, /* and by far */
+        {(const uint8_t *)"\1aF\0\0\0\2\1aV", 10},     /* the inner table ends inside its entry */
+        {(const uint8_t *)"\1aA\0\0\0\1S", 8},         /* an item without its length */
         {(const uint8_t *)"\1aA\xff\xff\xff\xff", 7},
     };
 
@@ -181,11 +200,16 @@ START_TEST(test_put)
     table = span_of(out.data + 4, buf_length(&out) - 4);
     ck_assert_int_eq(table_check(table, 0), 0);
     ck_assert(find(table, "s") && entry.kind == 'S' && span_is(entry.value, "text"));
-    ck_assert(find(table, "small") && entry.kind == 'I' && table_integer(&entry, &number) && number == -5);
-    ck_assert(find(table, "large") && entry.kind == 'l' && table_integer(&entry, &number) && number == 1LL << 31);
-    ck_assert(find(table, "long") && entry.kind == 'l' && table_integer(&entry, &number) && number == 5);
-    ck_assert(find(table, "yes") && entry.kind == 't' && table_integer(&entry, &number) && number == 1);
-    ck_assert(find(table, "time") && entry.kind == 'T' && table_integer(&entry, &number) && number == 1700000000);
+    ck_assert(find(table, "small") && entry.kind == 'I' && table_integer(&entry, &number) &&
+              number == -5);
+    ck_assert(find(table, "large") && entry.kind == 'l' && table_integer(&entry, &number) &&
+              number == 1LL << 31);
+    ck_assert(find(table, "long") && entry.kind == 'l' && table_integer(&entry, &number) &&
+              number == 5);
+    ck_assert(find(table, "yes") && entry.kind == 't' && table_integer(&entry, &number) &&
+              number == 1);
+    ck_assert(find(table, "time") && entry.kind == 'T' && table_integer(&entry, &number) &&
+              number == 1700000000);
     buf_free(&out);
 }
 END_TEST
