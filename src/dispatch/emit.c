@@ -136,7 +136,7 @@ static void emit_properties(struct properties *properties, const struct dispatch
         *properties = message->like->delivery->message->properties;
     else
         *properties = (struct properties){0};
-    properties->flags &= (uint16_t) ~(PROPERTY_USER_ID | PROPERTY_CLUSTER_ID);
+    properties->flags &= (uint16_t)~PROPERTY_USER_ID;
     emit_property(properties, &properties->content_type, PROPERTY_CONTENT_TYPE, given[HARK_CONTENT_TYPE]);
     emit_property(properties, &properties->content_encoding, PROPERTY_CONTENT_ENCODING, given[HARK_CONTENT_ENCODING]);
     emit_property(properties, &properties->correlation_id, PROPERTY_CORRELATION_ID, given[HARK_CORRELATION_ID]);
