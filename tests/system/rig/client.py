@@ -80,6 +80,17 @@ class Client:
     def get_one(self, queue, timeout=None):
         return self.get(queue, 1, timeout)[0]
 
+    def collect(self, queue, bodies, timeout=None):
+        """Takes messages until all of `bodies` were seen, some perhaps more than once."""
+        found, wanted = [], set(bodies)
+
+        def complete():
+            found.extend(self.get_all(queue))
+            return wanted <= {message.body for message in found}
+        wait_until(complete, lambda: "%d different bodies in %s, got %d messages" % (len(wanted), queue, len(found)),
+                   timeout)
+        return found
+
     def get_now(self, queue):
         """The next message, or None. None too while the queue is not there."""
         try:
