@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Content assembly from a stream of frames: never more memory than allowed, and what is whole is consistent. */
+/* Content assembly from a stream of frames: never more memory than allowed, and what is whole is
+ * consistent. */
 #include "wire/content.h"
 #include "wire/table.h"
 
@@ -24,7 +25,8 @@ static void whole(const struct content *content, struct message *message)
         if (entry.whole.data < message->bytes)
             abort();
     properties_put(&out, properties);
-    if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 || again.flags != properties->flags)
+    if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 ||
+        again.flags != properties->flags)
         abort();
     buf_free(&out);
     message_drop(message);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The frame cutter: whole, and byte by byte, the same bytes give the same frames and the same error. */
+/* The frame cutter: whole, and byte by byte, the same bytes give the same frames and the same
+ * error. */
 #include "wire/frame.h"
 
 #include <stdlib.h>
@@ -26,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if (used <= 0)
             break;
-        if (whole.payload.data != data + at + FRAME_HEAD || whole.payload.length + FRAME_OVERHEAD != (size_t)used)
+        if (whole.payload.data != data + at + FRAME_HEAD ||
+            whole.payload.length + FRAME_OVERHEAD != (size_t)used)
             abort();
         at += (size_t)used;
     }
