@@ -2,8 +2,8 @@
 /*
  * A growing buffer of bytes, contiguous, with big-endian puts (AMQP's byte order).
  *
- * Out of memory is not an error that callers handle one by one: the buffer turns `failed` and swallows what
- * follows; whoever sends it looks once. data[start..end) is what it holds.
+ * Out of memory is not an error that callers handle one by one: the buffer turns `failed` and
+ * swallows what follows; whoever sends it looks once. data[start..end) is what it holds.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
@@ -17,8 +17,8 @@ struct buf {
     bool failed;
 };
 
-/* Makes room for `more` bytes behind the end and returns where they go, NULL (and `failed`) without memory.
- * May move the data: pointers into it are void, positions relative to `start` are kept. */
+/* Makes room for `more` bytes behind the end and returns where they go, NULL (and `failed`) without
+ * memory. May move the data: pointers into it are void, positions relative to `start` are kept. */
 uint8_t *buf_grow(struct buf *buf, size_t more);
 void buf_free(struct buf *buf);
 /* Gives memory above `keep` bytes of capacity back when the buffer is empty. */
@@ -32,7 +32,8 @@ static inline size_t buf_length(const struct buf *buf)
 
 static inline struct span buf_span(const struct buf *buf)
 {
-    return span_of(buf->data + buf->start, buf->end - buf->start);
+    /* NULL + 0 is undefined in C */
+    return span_of(buf->data != NULL ? buf->data + buf->start : NULL, buf->end - buf->start);
 }
 
 static inline void buf_clear(struct buf *buf)

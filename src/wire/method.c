@@ -3,8 +3,8 @@
 
 #include "wire/table.h"
 
-#define METHOD_PUT_FIRST 512 /* room for the first attempt at encoding; most methods are smaller \
-                              */
+/* Room for the first attempt at encoding; most methods are smaller. */
+#define METHOD_PUT_FIRST 512
 
 /* Walks the arguments by the signature. 0 if they fill the bytes exactly. */
 static int method_check(const char *signature, struct span arguments)

@@ -5,13 +5,14 @@
 
 int method_get_deliver(struct span payload, struct method_deliver *deliver, struct reply *error)
 {
-    const uint8_t *at = payload.data, *end = at + payload.length;
+    const uint8_t *at = payload.data, *end;
     size_t length;
 
     /* The fixed part and three empty names are 4 + 1 + 8 + 1 + 1 + 1 bytes; each name takes more of
      * what is left. */
     if (HARK_UNLIKELY(payload.length < 16 || get_u32(at) != AMQP_BASIC_DELIVER_METHOD))
         goto malformed;
+    end = at + payload.length;
     at += 4;
     length = *at++;
     if (HARK_UNLIKELY((size_t)(end - at) < length + 11))

@@ -37,12 +37,13 @@ static const uint8_t *properties_headers(const uint8_t *at, const uint8_t *end, 
 
 int properties_parse(struct span bytes, struct properties *properties, struct reply *error)
 {
-    const uint8_t *at = bytes.data, *end = at + bytes.length;
+    const uint8_t *at = bytes.data, *end;
     const char *name;
     unsigned flags;
 
     if (bytes.length < 2)
         return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header without property flags");
+    end = at + bytes.length;
     flags = get_u16(at);
     at += 2;
     if (HARK_UNLIKELY((flags & ~PROPERTIES_KNOWN) != 0))

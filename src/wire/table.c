@@ -22,12 +22,13 @@ int table_check(struct span table, int depth)
         const uint8_t *end;
         bool named;
     } outer[TABLE_DEPTH_LIMIT];
-    const uint8_t *at = table.data, *end = at + table.length;
+    const uint8_t *at = table.data, *end;
     bool named = true;
     int level = 0;
 
     if (table.length == 0)
         return 0;
+    end = at + table.length;
     if (depth > TABLE_DEPTH_LIMIT)
         depth = TABLE_DEPTH_LIMIT;
     for (;;) {
@@ -95,10 +96,11 @@ static const uint8_t *table_value(const uint8_t *at, struct table_entry *entry)
 
 bool table_next(struct span table, size_t *cursor, struct table_entry *entry)
 {
-    const uint8_t *start = table.data + *cursor, *end;
+    const uint8_t *start, *end;
 
     if (*cursor >= table.length)
         return false;
+    start = table.data + *cursor;
     entry->name = span_of(start + 1, *start);
     end = table_value(start + 1 + *start, entry);
     entry->whole = span_of(start, (size_t)(end - start));
@@ -108,10 +110,11 @@ bool table_next(struct span table, size_t *cursor, struct table_entry *entry)
 
 bool table_next_item(struct span array, size_t *cursor, struct table_entry *entry)
 {
-    const uint8_t *start = array.data + *cursor, *end;
+    const uint8_t *start, *end;
 
     if (*cursor >= array.length)
         return false;
+    start = array.data + *cursor;
     entry->name = span_of(start, 0);
     end = table_value(start, entry);
     entry->whole = span_of(start, (size_t)(end - start));

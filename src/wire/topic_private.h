@@ -70,10 +70,11 @@ static inline struct topic_words topic_words(struct span text)
 
 static inline bool topic_word(struct topic_words *words, struct span *word)
 {
-    const uint8_t *at = words->rest.data, *end = at + words->rest.length;
+    const uint8_t *at = words->rest.data, *end;
 
     if (!words->more)
         return false;
+    end = at + words->rest.length;
     while (at < end && *at != '.') /* words are too short for memchr to pay */
         at++;
     *word = span_of(words->rest.data, (size_t)(at - words->rest.data));
