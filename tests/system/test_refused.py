@@ -31,8 +31,11 @@ def said_once(daemon, *patterns):
             found = [line for line in found if pattern.lower() in line.lower()]
         return found
     wait_until(lines, lambda: "a line with %s in:\n%s" % (patterns, daemon.log))
-    stays(lambda: len({line.split(" ", 1)[1] for line in lines()}) == len(lines()) <= 3, 1,
-          lambda: "said once: %s" % "\n".join(lines()))
+
+    def each_once():
+        found = lines()     # once: the log grows meanwhile
+        return len({line.split(" ", 1)[1] for line in found}) == len(found) <= 3
+    stays(each_once, 1, lambda: "said once: %s" % "\n".join(lines()))
     return lines()[0]
 
 
