@@ -84,6 +84,7 @@ def test_reload_while_messages_flow(harkd, broker, client, ini):
     wait_until(lambda: broker.queue("in")["ready"] + broker.queue("in")["unacked"] == 0, "all acknowledged")
     got += client.get_all("results")
     assert sorted(int(m.body) for m in got) == list(range(2000))
+    daemon.wait_workers(1)
     client.publish("events", "k", "last")
     assert client.get_one("results").headers["generation"] == "19"
 
@@ -98,6 +99,7 @@ def test_reload_of_a_bad_file_changes_nothing(harkd, client, ini):
     client.publish("events", "k", "m")
     assert client.get_one("results").body == b"m"
     daemon.reload(ini(TOPOLOGY + forward(more="header.a = b")))
+    daemon.wait_workers(1, without=workers)
     client.publish("events", "k", "m")
     assert client.get_one("results").headers["a"] == "b"
 

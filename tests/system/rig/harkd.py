@@ -146,8 +146,8 @@ class Harkd:
             self.signal(signal.SIGTERM)
             got = self.wait(timeout)
             assert got == code, "harkd ended with %s instead of %d:\n%s" % (got, code, self.log[-8000:])
-            wait_until(lambda: not [pid for pid in below if processes.alive(pid)],
-                       "the end of all processes below harkd", 2)
+            wait_until(lambda: not [pid for pid in below if processes.alive(pid)], lambda: "the end of %s" % [
+                processes.describe(pid) for pid in below if processes.alive(pid)], 2)
         self.check_sanitizer()
 
     def check_sanitizer(self):

@@ -49,6 +49,15 @@ def state(pid):
     return stat[0] if stat else None
 
 
+def describe(pid):
+    """For messages: id, state and command line."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return "%d (%s) %s" % (pid, state(pid), file.read().replace(b"\0", b" ").decode("utf-8", "replace"))
+    except OSError:
+        return str(pid)
+
+
 def children(pid):
     """Process ids of the living children."""
     found = []
@@ -82,9 +91,8 @@ def kill_orphans(keep=()):
     for pid in children(os.getpid()):
         if pid in keep:
             continue
+        names.append(describe(pid))
         try:
-            with open("/proc/%d/cmdline" % pid, "rb") as file:
-                names.append("%d %s" % (pid, file.read().replace(b"\0", b" ").decode("utf-8", "replace")))
             kill_tree(pid)
             os.waitpid(pid, 0)
         except (OSError, ChildProcessError):
