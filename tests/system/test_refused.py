@@ -128,6 +128,18 @@ def test_missing_destination_costs_the_others_little(harkd, client):
     assert all("NOT_FOUND" in message.headers["x-hark-error"] for message in dead)
 
 
+def test_message_that_the_broker_does_not_take(harkd, client):
+    """One in the midst of others, all in flight together: CC has to be an array, a string closes the channel."""
+    client.exchange("events")
+    client.queue("in", "events #")
+    for i in range(200):
+        client.publish("events", "bad" if i == 100 else "k", b"%d" % i)
+    harkd(TOPOLOGY + forward(more="on = k") + forward("bad", more="on = bad\nretry =\nheader.CC = elsewhere"))
+    dead = client.get_one("hark.dead")
+    assert dead.body == b"100" and "CC" in dead.headers["x-hark-error"]
+    client.collect("results", {b"%d" % i for i in range(200) if i != 100})
+
+
 @pytest.mark.parametrize("user,password,vhost,words", [
     ("guest", "wrong", None, "ACCESS_REFUSED"),
     ("nobody", "nobody", None, "ACCESS_REFUSED"),
