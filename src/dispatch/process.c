@@ -407,7 +407,9 @@ static void process_stop(struct helper *helper)
     }
     process_tell_group(process, false);
     process_unwatch(process);
-    /* Even SIGKILL can take its time, when the program waits for a disk: that is a thread's to wait for. */
+    /* Here and not in the thread, which a worker that leaves may end before it has begun. But even SIGKILL can take its
+     * time, when the program waits for a disk: that is a thread's to wait for. */
+    process_kill_group(process);
     if (thread_detach(process_orphan, process) != 0)
         process_orphan(process);
 }
