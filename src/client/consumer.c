@@ -76,14 +76,14 @@ void consumer_ack(const struct ticket *ticket)
     loop_defer(session_loop(consumer->session), &consumer->flush);
 }
 
-void consumer_requeue(const struct ticket *ticket)
+void consumer_reject(const struct ticket *ticket)
 {
     struct consumer *consumer = ticket->consumer;
-    amqp_basic_nack_t nack = {.delivery_tag = ticket->tag, .requeue = 1};
+    amqp_basic_reject_t reject = {.delivery_tag = ticket->tag, .requeue = 0};
 
     if (!consumer_holds(ticket))
         return;
-    channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD, &nack);
+    channel_send(&consumer->channel, AMQP_BASIC_REJECT_METHOD, &reject);
     unacked_drop(&consumer->unacked, ticket->slot);
 }
 

@@ -57,9 +57,9 @@ void consumer_start(struct consumer *consumer);
 void consumer_session_lost(struct consumer *consumer);
 /* Settled: acknowledge with this turn's batch. A void ticket is ignored. */
 void consumer_ack(const struct ticket *ticket);
-/* Gives it back to the queue (basic.nack with requeue): only for what was never handed to a
- * listener. */
-void consumer_requeue(const struct ticket *ticket);
+/* Refuses it (basic.reject without requeue): the broker dead-letters it whole if the queue has a
+ * dead-letter exchange of its own, and drops it otherwise. */
+void consumer_reject(const struct ticket *ticket);
 /* For good: basic.cancel; deliveries that come before its answer are still handed over. `done`
  * after cancel-ok, when no more can come (at once, from within, if not subscribed; also when the
  * channel is lost meanwhile). */

@@ -49,12 +49,26 @@ static void worker_figures(struct worker *worker)
 
 /* ---- the dispatcher's ports ---- */
 
+static struct ticket worker_ticket(const struct dispatch_ticket *from)
+{
+    return (struct ticket){
+        .consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
+}
+
 static void worker_ack(void *arg, const struct dispatch_ticket *from)
 {
-    struct ticket ticket = {.consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
+    struct ticket ticket = worker_ticket(from);
 
     (void)arg;
     consumer_ack(&ticket);
+}
+
+static void worker_reject(void *arg, const struct dispatch_ticket *from)
+{
+    struct ticket ticket = worker_ticket(from);
+
+    (void)arg;
+    consumer_reject(&ticket);
 }
 
 static void worker_publish(void *arg, struct outgoing *outgoing)
@@ -428,6 +442,7 @@ int worker_run(const struct worker_start *start)
     struct dispatch_ports ports = {
         .arg = &worker,
         .ack = worker_ack,
+        .reject = worker_reject,
         .publish = worker_publish,
         .redeclare = worker_redeclare,
         .enter = worker_enter,

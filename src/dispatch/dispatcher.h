@@ -38,6 +38,9 @@ struct dispatch_call {
 struct dispatch_ports {
     void *arg;
     void (*ack)(void *arg, const struct dispatch_ticket *ticket);
+    /* Optional, instead of ack for a message that was too large to be taken: what is safe is only the news of it, so the
+     * broker may dead-letter the message itself. */
+    void (*reject)(void *arg, const struct dispatch_ticket *ticket);
     /* Takes the outgoing; its done() is called once, perhaps before this returns. */
     void (*publish)(void *arg, struct outgoing *outgoing);
     /* Retry queues or the dead-letter exchange turned out to be missing: declare them again. */

@@ -125,6 +125,19 @@ def test_dead_letters(harkd, broker, client, trouble, reason, key, body, more, h
     daemon.wait_for_log(r"dead-lettered, " + reason)
 
 
+def test_too_large_is_kept_whole_by_its_own_queue(harkd, client):
+    """What harkd does not take in, the broker moves: to the dead-letter exchange of the queue, with its body."""
+    client.queue("kept")
+    harkd(TOPOLOGY.replace("[queue in]", "[queue in]\nargument.x-dead-letter-exchange = \"\"\n"
+                           "argument.x-dead-letter-routing-key = kept") + forward(), hark="max_message_size = 64K")
+    body = b"x" * 70000
+    client.publish("events", "k", body)
+    assert client.get_one("kept").body == body
+    assert client.get_one("hark.dead").headers["x-hark-body-size"] == len(body)
+    client.publish("events", "k", b"small")
+    assert client.get_one("results").body == b"small"
+
+
 def test_own_dead_letter_exchange_and_queue(harkd, broker, client, trouble):
     harkd(TOPOLOGY + trouble_listener(), hark="dead_letter = graveyard\ndead_letter_queue = bones", binary=trouble)
     client.publish("events", "some.key", "reject")

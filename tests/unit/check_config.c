@@ -128,7 +128,7 @@ START_TEST(test_empty)
     ck_assert_int_eq(config->general.workers, 1);
     ck_assert_int_eq(config->general.heartbeat, 20000);
     ck_assert_int_eq(config->general.frame_max, 131072);
-    ck_assert_int_eq(config->general.max_message_size, 16 * 1024 * 1024);
+    ck_assert_int_eq(config->general.max_message_size, 128 * 1024 * 1024);
     ck_assert_str_eq(config->general.dead_letter, "hark.dead");
     ck_assert_str_eq(config->general.dead_letter_queue, "hark.dead");
     ck_assert_int_eq(config->general.log, LOG_FORMAT_AUTO);
