@@ -84,12 +84,13 @@ void channel_close(struct channel *channel, void (*done)(void *arg), void *arg)
 
 bool channel_is_open(const struct channel *channel)
 {
-    return channel->state == CHANNEL_OPEN;
+    /* Not while the loss of the connection is being told: another channel's owner may ask. */
+    return channel->state == CHANNEL_OPEN && session_link(channel->session) != NULL;
 }
 
 void channel_send(struct channel *channel, uint32_t method_id, const void *decoded)
 {
-    if (channel->state == CHANNEL_CLOSED)
+    if (channel->state == CHANNEL_CLOSED || session_link(channel->session) == NULL)
         return;
     method_put(link_out(channel->session->link), channel->number, method_id, decoded);
     link_send(channel->session->link);
@@ -217,6 +218,11 @@ static void channel_method(struct session *session, struct channel_slot *slot, u
         const amqp_channel_flow_t *flow = method->decoded;
         amqp_channel_flow_ok_t ok = {.active = flow->active};
 
+        if (link_is_full(session->link)) { /* or a peer that reads slowly would make us hold ever more */
+            reply_set(&error, REPLY_RESOURCE_ERROR, method->id, "the peer asks and does not read the answers");
+            session_abort(session, &error);
+            return;
+        }
         channel_send(channel, AMQP_CHANNEL_FLOW_OK_METHOD, &ok);
         return;
     }

@@ -238,6 +238,7 @@ static void consumer_delivery(void *arg, const struct method_deliver *deliver,
     struct consumer *consumer = arg;
     struct ticket ticket = {
         .consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
+    amqp_basic_nack_t nack = {.delivery_tag = deliver->delivery_tag, .requeue = 1};
 
     ticket.slot = unacked_add(&consumer->unacked, deliver->delivery_tag);
     if (ticket.slot == UNACKED_NONE) {
@@ -245,6 +246,7 @@ static void consumer_delivery(void *arg, const struct method_deliver *deliver,
             "%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
             consumer->section);
         message_drop(message);
+        channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD, &nack); /* or the next `multiple` would take it along */
         return;
     }
     consumer->delivered++;

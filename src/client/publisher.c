@@ -358,7 +358,9 @@ static void publisher_emit(struct publisher *publisher, struct outgoing *outgoin
 
 static void publisher_pump(struct publisher *publisher)
 {
-    while (publisher->waiting != NULL && publisher_may(publisher)) {
+    size_t left = publisher->waiting_count; /* what outcomes send anew is the next turn's */
+
+    while (left-- > 0 && publisher->waiting != NULL && publisher_may(publisher)) {
         struct outgoing *outgoing = waiting_take(publisher);
         const char *misfit = publisher_misfit(publisher, outgoing);
 
@@ -367,6 +369,8 @@ static void publisher_pump(struct publisher *publisher)
         else
             publisher_end(publisher, outgoing, OUTCOME_REFUSED, misfit);
     }
+    if (publisher->waiting != NULL && publisher_may(publisher))
+        loop_defer(session_loop(publisher->session), &publisher->pump);
     publisher_watch(publisher);
 }
 

@@ -53,11 +53,21 @@ void child_signal(const struct child *child, int signal)
 
 /* ---- in the new process ---- */
 
+/* The supervisor is gone. A worker whose loop turns hears of that from its control socket, drains
+ * and leaves; one that hangs has nobody left to end it but the kernel's clock. */
+static unsigned child_patience; /* seconds */
+
+static void child_orphaned(int signal)
+{
+    (void)signal;
+    alarm(child_patience);
+}
+
 /* Nothing of the supervisor's stays: its events (whose epoll and signal sockets are shared until
  * event_reinit), the other workers' sockets. Then signals are as daemon/worker.h promises. */
 static void child_become(struct child *child, pid_t parent)
 {
-    static const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE};
+    static const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGPIPE};
     struct supervisor *supervisor = child->supervisor;
     const struct supervisor_options *options = supervisor->options;
     char text[64], name[32];
@@ -83,7 +93,9 @@ static void child_become(struct child *child, pid_t parent)
     signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < HARK_COUNT(ignored); i++)
         signal(ignored[i], SIG_IGN);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    child_patience = (unsigned)(child->generation->config->general.drain_timeout / 1000 + 5);
+    signal(SIGUSR2, child_orphaned);
+    prctl(PR_SET_PDEATHSIG, SIGUSR2);
     if (getppid() != parent)
         _exit(EX_OSERR);
     sigemptyset(&none);
@@ -225,7 +237,7 @@ fail:
 }
 
 /* Names what the worker was doing, and counts it against the message. */
-static void child_blame(const struct child *child, int signal)
+static void child_blame(const struct child *child, int signal, int status)
 {
     struct log_field fields[8] = {{0}};
     char how[96], where[5 * SLOT_TEXT_MAX], number[12], pid[12], name[12];
@@ -240,6 +252,8 @@ static void child_blame(const struct child *child, int signal)
     fields[2] = (struct log_field){"signal", span_str(name)};
     snprintf(how, sizeof(how), "died by signal %d (%s)%s", signal, strsignal(signal),
              child->hung ? " after its loop had stood still" : "");
+    if (signal == 0)
+        snprintf(how, sizeof(how), "left with status %d", status);
     if (!slot_read_note(child->slot, &note)) {
         log_at(LOG_LEVEL_ERROR, fields, "worker %u: %s, pid %d, in no listener", child->number, how,
                (int)child->pid);
@@ -275,7 +289,9 @@ void child_died(struct child *child, int status)
         log_info("worker %u: pid %d was ended by signal %d", child->number, (int)child->pid,
                  WTERMSIG(status));
     else if (WIFSIGNALED(status))
-        child_blame(child, WTERMSIG(status));
+        child_blame(child, WTERMSIG(status), 0);
+    else if (child_has_reached(child, SLOT_STARTED) && atomic_load(&child->slot->depth) > 0)
+        child_blame(child, 0, WEXITSTATUS(status)); /* a listener called exit() */
     else if (WEXITSTATUS(status) != 0 || !told)
         log_error("worker %u: pid %d ended with status %d", child->number, (int)child->pid,
                   WEXITSTATUS(status));

@@ -62,11 +62,12 @@ void slot_set_state(struct slot *slot, enum slot_state state)
 
 void slot_add_group(struct slot *slot, pid_t pgid)
 {
-    for (size_t i = 0; i < SLOT_PGIDS; i++)
-        if (atomic_load_explicit(&slot->pgids[i], memory_order_relaxed) == 0) {
-            atomic_store_explicit(&slot->pgids[i], pgid, memory_order_relaxed);
+    for (size_t i = 0; i < SLOT_PGIDS; i++) {
+        int32_t none = 0; /* the threads that start programs add, too */
+
+        if (atomic_compare_exchange_strong(&slot->pgids[i], &none, pgid))
             return;
-        }
+    }
 }
 
 void slot_remove_group(struct slot *slot, pid_t pgid)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "daemon/worker_private.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sysexits.h>
@@ -71,12 +72,24 @@ static void worker_reject(void *arg, const struct dispatch_ticket *from)
     consumer_reject(&ticket);
 }
 
+static void worker_keep(struct worker *worker, struct outgoing *outgoing)
+{
+    struct outgoing **end = &worker->early;
+
+    while (*end != NULL)
+        end = &(*end)->next;
+    outgoing->next = NULL;
+    *end = outgoing;
+}
+
 static void worker_publish(void *arg, struct outgoing *outgoing)
 {
     struct worker *worker = arg;
 
     if (worker->publisher != NULL)
         publisher_send(worker->publisher, outgoing);
+    else if (worker->plan == NULL) /* from a module's open(): there is no client yet */
+        worker_keep(worker, outgoing);
     else
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
 }
@@ -111,10 +124,8 @@ static void worker_forget(void *arg, uint64_t identity)
     crashes_forget(((struct worker *)arg)->start->crashes, identity);
 }
 
-static void worker_group(void *arg, pid_t pgid, bool alive)
+static void worker_group(void *slot, pid_t pgid, bool alive)
 {
-    struct slot *slot = ((struct worker *)arg)->start->slot;
-
     if (alive)
         slot_add_group(slot, pgid);
     else
@@ -140,6 +151,8 @@ static void worker_subscribed(void *arg, bool subscribed)
 
     intake->subscribed = subscribed;
     intake->was_subscribed |= subscribed;
+    if (!subscribed)
+        dispatcher_void(intake->queue);
     if (subscribed)
         log_info("consuming from queue \"%s\"", consumer_queue(intake->consumer));
     for (size_t i = 0; i < worker->intake_count; i++)
@@ -343,12 +356,11 @@ static void worker_out_of_time(evutil_socket_t fd, short what, void *arg)
     (void)what;
     log_warning("drain_timeout is over: %llu messages in hand go back to their queues",
                 (unsigned long long)dispatcher_counters(worker->dispatcher)->in_hand);
+    dispatcher_drain(worker->dispatcher, NULL, NULL); /* the rest of the way is gone from here */
     dispatcher_abandon(worker->dispatcher);
     if (worker->publisher != NULL)
         publisher_free(worker->publisher);
     worker->publisher = NULL;
-    if (worker->stop)
-        return;
     worker->leaving = 1 + (unsigned)worker->intake_count;
     for (size_t i = 0; i < worker->intake_count; i++)
         consumer_close(worker->intakes[i].consumer, worker_consumer_closed, worker);
@@ -384,12 +396,12 @@ static void worker_asked(evutil_socket_t fd, short what, void *arg)
     ssize_t got = read(fd, bytes, sizeof(bytes));
 
     (void)what;
-    if (got == 0) {
-        event_del(worker->control);
-        worker_drain(worker);
-    } else if (got > 0) {
+    if (got > 0) {
         if (worker_consumers_live(worker))
             slot_consumers_live(worker->start->slot);
+    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+        event_del(worker->control); /* the supervisor is gone */
+        worker_drain(worker);
     }
 }
 
@@ -410,6 +422,12 @@ static void worker_close(struct worker *worker)
 {
     struct event *events[] = {worker->terminate, worker->control, worker->redeclare, worker->deadline};
 
+    while (worker->early != NULL) {
+        struct outgoing *outgoing = worker->early;
+
+        worker->early = outgoing->next;
+        outgoing->done(outgoing, OUTCOME_ABANDONED, "");
+    }
     if (worker->dispatcher != NULL)
         dispatcher_abandon(worker->dispatcher);
     if (worker->publisher != NULL)
@@ -450,6 +468,7 @@ int worker_run(const struct worker_start *start)
         .crashes = worker_crashes,
         .forget = worker_forget,
         .group = worker_group,
+        .group_arg = start->slot,
     };
     int status = EX_CONFIG;
 

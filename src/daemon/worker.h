@@ -5,8 +5,8 @@
  *
  * What the supervisor has done: closed what is its own, set the process title, called
  * log_after_fork("worker[N]"), unblocked all signals and set them to their defaults, ignored
- * SIGINT, SIGHUP, SIGUSR1, SIGUSR2 and SIGPIPE (programs that the worker starts must get the
- * defaults back), and asked to be sent SIGTERM when the supervisor dies.
+ * SIGINT, SIGHUP, SIGUSR1 and SIGPIPE (programs that the worker starts must get the defaults back),
+ * and asked to be sent SIGUSR2 when the supervisor dies, which sets the kernel's alarm.
  *
  * What the worker does:
  *  - opens its listeners, then slot_set_state(SLOT_STARTED); once all consumers are subscribed,

@@ -190,6 +190,12 @@ static int worker_make_client(struct worker *worker)
     if (worker->topology == NULL || worker->publisher == NULL)
         return -1;
     publisher_hold(worker->publisher, true); /* until all is declared */
+    while (worker->early != NULL) {
+        struct outgoing *outgoing = worker->early;
+
+        worker->early = outgoing->next;
+        publisher_send(worker->publisher, outgoing);
+    }
     return worker_open_consumers(worker);
 }
 

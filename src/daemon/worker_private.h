@@ -30,6 +30,7 @@ struct worker {
     struct publisher *publisher;
     struct dispatcher *dispatcher;
     struct plan *plan;
+    struct outgoing *early; /* emitted before there was a publisher */
     struct intake *intakes;
     size_t intake_count;
     struct event *terminate, *control, *redeclare, *deadline;

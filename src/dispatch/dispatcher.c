@@ -205,6 +205,7 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
         return;
     }
     delivery->hops = hops;
+    delivery->round = unwrapped.round;
     delivery->oversized = oversized;
     delivery->attempt = (uint32_t)(unwrapped.attempts < UINT16_MAX ? unwrapped.attempts : UINT16_MAX) + 1;
     if (unwrapped.id.length > 0 && unwrapped.id.length <= sizeof(delivery->id)) {
@@ -266,20 +267,42 @@ void dispatcher_drain(struct dispatcher *dispatcher, void (*done)(void *arg), vo
     dispatcher_check_drained(dispatcher);
 }
 
-void dispatcher_abandon(struct dispatcher *dispatcher)
+static bool dispatcher_not_begun(const struct delivery *delivery)
+{
+    for (uint16_t i = 0; i < delivery->event_count; i++)
+        if (delivery->events[i].state != EVENT_WAITING)
+            return false;
+    return delivery->event_count > 0;
+}
+
+/* Abandons all of what is in hand, or (queue given) what of that queue no listener was called with yet. All is held
+ * first: the end of one may be the end of its twins, anywhere in the list. */
+static void dispatcher_let_go(struct dispatcher *dispatcher, const struct dispatch_queue *queue)
 {
     struct delivery *delivery, *next;
 
-    /* All are held first: the end of one may be the end of its twins, anywhere in the list. */
     for (delivery = dispatcher->in_hand; delivery != NULL; delivery = delivery->next)
         delivery->pending++;
-    for (delivery = dispatcher->in_hand; delivery != NULL; delivery = delivery->next)
+    for (delivery = dispatcher->in_hand; delivery != NULL; delivery = delivery->next) {
+        if (queue != NULL && (delivery->queue != queue || !dispatcher_not_begun(delivery)))
+            continue;
         for (uint16_t i = 0; i < delivery->event_count; i++)
             event_abandon(&delivery->events[i]);
+    }
     for (delivery = dispatcher->in_hand; delivery != NULL; delivery = next) {
         next = delivery->next;
         delivery_release(delivery);
     }
+}
+
+void dispatcher_void(struct dispatch_queue *queue)
+{
+    dispatcher_let_go(queue->dispatcher, queue);
+}
+
+void dispatcher_abandon(struct dispatcher *dispatcher)
+{
+    dispatcher_let_go(dispatcher, NULL);
 }
 
 void dispatcher_free(struct dispatcher *dispatcher)

@@ -51,8 +51,10 @@ struct dispatch_ports {
     void (*leave)(void *arg);
     unsigned (*crashes)(void *arg, uint64_t identity);
     void (*forget)(void *arg, uint64_t identity);
-    /* Optional: a program was started in this process group, or is gone. */
+    /* Optional: a program was started in this process group, or is gone. Called from threads, too, with an argument of its
+     * own, which must live as long as the process. */
     void (*group)(void *arg, pid_t pgid, bool alive);
+    void *group_arg;
 };
 
 struct dispatch_options {
@@ -110,6 +112,8 @@ void dispatcher_deliver_attempt(struct dispatch_queue *queue, const struct dispa
 
 /* From now on nothing new is expected; `done` is called (perhaps at once) when nothing is in hand any more. */
 void dispatcher_drain(struct dispatcher *dispatcher, void (*done)(void *arg), void *arg);
+/* The queue's tickets are void: what no listener was called with yet is let go, the broker delivers it again. */
+void dispatcher_void(struct dispatch_queue *queue);
 /* Time is up: cancels what listeners hold; none of it is acknowledged. */
 void dispatcher_abandon(struct dispatcher *dispatcher);
 /* Calls every module's close(). What is still in hand is abandoned first. */

@@ -275,7 +275,7 @@ static void emission_done(struct outgoing *outgoing, enum outcome outcome, const
         if (outcome == OUTCOME_CONFIRMED)
             instance->dispatcher->counters.emitted++;
         if (emission->done != NULL) {
-            instance_enter(instance, NULL);
+            instance_resume(instance, &emission->helper.about);
             emission->done(emission->arg, outcome == OUTCOME_CONFIRMED, why);
             instance_leave(instance);
         } else if (outcome != OUTCOME_CONFIRMED && outcome != OUTCOME_ABANDONED) {

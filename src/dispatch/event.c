@@ -110,6 +110,32 @@ void event_abandon(struct hark_event *event)
 
 /* ---- retry copies and dead letters: kept until the broker has taken them ---- */
 
+static struct outgoing *event_wrap(struct hark_event *event)
+{
+    if (event->dead)
+        return wrap_dead_letter(event, event->reason);
+    /* What comes from the dead letters was cut to fit already. */
+    return wrap_retry(event, event->delay, event->delivery->queue->dead_letters);
+}
+
+/* Frames may have been tuned smaller since a copy was made: a refused one is made anew. */
+static struct outgoing *event_wrap_again(struct hark_event *event, struct outgoing *refused)
+{
+    struct outgoing *fresh = event_wrap(event);
+
+    if (fresh == NULL && !event->dead) {
+        event->dead = true;
+        event->reason = "headers-too-large";
+        fresh = event_wrap(event);
+    }
+    if (fresh == NULL)
+        return refused;
+    fresh->owner = event;
+    fresh->done = refused->done;
+    outgoing_free(refused);
+    return fresh;
+}
+
 static void event_publish_copy(struct timer *timer)
 {
     struct hark_event *event = HARK_CONTAINER(timer, struct hark_event, timer);
@@ -151,7 +177,7 @@ static void event_copy_done(struct outgoing *outgoing, enum outcome outcome, con
               (const char *)outgoing->exchange.data, why[0] != '\0' ? why : "returned: no queue is bound to it",
               (long long)pause / 1000);
     dispatcher->ports.redeclare(dispatcher->ports.arg);
-    event->copy = outgoing;
+    event->copy = outcome == OUTCOME_REFUSED ? event_wrap_again(event, outgoing) : outgoing;
     event->timer.fire = event_publish_copy;
     if (timers_set(&dispatcher->timers, &event->timer, pause) != 0)
         event_publish_copy(&event->timer);
@@ -183,13 +209,15 @@ void event_dead_letter(struct hark_event *event, const char *reason)
         /* A dead letter that fails again must not go round: it waits and comes back. */
         event_say(event, LOG_LEVEL_WARNING, "a dead letter failed again, %s: %s; back in %d s", reason,
                   event->why != NULL ? event->why : "no reason given", DISPATCH_DEAD_PAUSE / 1000);
-        event_send_copy(event, wrap_retry(event, DISPATCH_DEAD_PAUSE));
+        event->delay = DISPATCH_DEAD_PAUSE;
+        event_send_copy(event, event_wrap(event));
         return;
     }
     event->dead = true;
+    event->reason = reason;
     event_say(event, LOG_LEVEL_WARNING, "dead-lettered, %s%s%s", reason, event->why != NULL ? ": " : "",
               event->why != NULL ? event->why : "");
-    event_send_copy(event, wrap_dead_letter(event, reason));
+    event_send_copy(event, event_wrap(event));
 }
 
 static void event_retry(struct hark_event *event)
@@ -205,7 +233,8 @@ static void event_retry(struct hark_event *event)
         return;
     }
     delay = listener->retry[delivery->attempt - 1];
-    copy = wrap_retry(event, delay);
+    event->delay = delay;
+    copy = event_wrap(event);
     if (copy == NULL) {
         event_dead_letter(event, "headers-too-large");
         return;

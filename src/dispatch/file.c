@@ -64,7 +64,7 @@ static void file_ready(void *data)
     struct span read = file->error == 0 ? buf_span(&file->data) : span_str("");
 
     instance_remove_helper(&file->helper);
-    instance_enter(instance, NULL);
+    instance_resume(instance, &file->helper.about);
     file->done(file->arg, file->error, hark_span(read));
     instance_leave(instance);
     file_free(file);

@@ -43,11 +43,17 @@ void instance_forget(struct hark_event *event)
     }
 }
 
+static uint64_t instance_identity(const struct hark_instance *instance, struct delivery *delivery)
+{
+    return delivery_hash(delivery) ^ instance->name_hash;
+}
+
 void instance_enter(struct hark_instance *instance, struct hark_event *event)
 {
     struct dispatch_ports *ports = &instance->dispatcher->ports;
     struct dispatch_call call = {.listener = instance->name};
 
+    instance->calling = event;
     if (ports->enter == NULL)
         return;
     if (event != NULL) {
@@ -56,15 +62,58 @@ void instance_enter(struct hark_instance *instance, struct hark_event *event)
         call.queue = delivery->queue->name;
         call.routing_key = delivery->message->routing_key;
         call.message_id = delivery->message->properties.message_id;
-        call.identity = delivery_hash(delivery) ^ instance->name_hash;
+        call.identity = instance_identity(instance, delivery);
     }
     ports->enter(ports->arg, &call);
 }
 
+void instance_resume(struct hark_instance *instance, const struct about *about)
+{
+    struct dispatch_ports *ports = &instance->dispatcher->ports;
+    struct dispatch_call call = {
+        .listener = instance->name,
+        .queue = about->queue,
+        .routing_key = span_of(about->key, about->key_length),
+        .message_id = span_of(about->id, about->id_length),
+        .identity = about->identity,
+    };
+
+    instance->about = about;
+    if (ports->enter != NULL)
+        ports->enter(ports->arg, &call);
+}
+
 void instance_leave(struct hark_instance *instance)
 {
+    instance->calling = NULL;
+    instance->about = NULL;
     if (instance->dispatcher->ports.leave != NULL)
         instance->dispatcher->ports.leave(instance->dispatcher->ports.arg);
+}
+
+static uint8_t about_put(char *to, struct span from)
+{
+    uint8_t length = (uint8_t)(from.length < 255 ? from.length : 255);
+
+    if (length > 0)
+        memcpy(to, from.data, length);
+    return length;
+}
+
+/* What a helper that is asked for now is about. */
+static void about_now(struct hark_instance *instance, struct about *about)
+{
+    struct delivery *delivery;
+
+    if (instance->calling == NULL) {
+        *about = instance->about != NULL ? *instance->about : (struct about){0};
+        return;
+    }
+    delivery = instance->calling->delivery;
+    about->queue = delivery->queue->name;
+    about->identity = instance_identity(instance, delivery);
+    about->key_length = about_put(about->key, delivery->message->routing_key);
+    about->id_length = about_put(about->id, delivery->message->properties.message_id);
 }
 
 /* The coarse clock costs a few nanoseconds and is good to a few milliseconds: enough to name who is slow. */
@@ -159,6 +208,7 @@ void instance_cancel(struct hark_event *event)
 
     if (instance->listener.module->cancel == NULL)
         return;
+    event->verdict = HARK_RETRY; /* settled by us: hark_settle() in cancel() comes too late */
     instance_enter(instance, event);
     instance->listener.module->cancel(instance, event);
     instance_leave(instance);
@@ -265,6 +315,7 @@ void instance_add_helper(struct hark_instance *instance, struct helper *helper, 
 {
     helper->instance = instance;
     helper->stop = stop;
+    about_now(instance, &helper->about);
     helper->previous = NULL;
     helper->next = instance->helpers;
     if (helper->next != NULL)

@@ -25,12 +25,21 @@
 #define DISPATCH_WHY_MAX 1024
 #define DISPATCH_DEAD_PAUSE 60000 /* ms before a dead letter that failed again comes back */
 
+/* Which event a helper was asked for, kept by value: the event may be settled by the time the helper calls back. */
+struct about {
+    struct span queue; /* empty: none */
+    uint64_t identity;
+    uint8_t key_length, id_length; /* cut to what fits */
+    char key[255], id[255];
+};
+
 /* Something that hark does for an instance: a wait, a file being read, a program, a message without an event. `stop` ends
  * it without a word to the module, and frees it. */
 struct helper {
     struct helper *previous, *next;
     struct hark_instance *instance;
     void (*stop)(struct helper *helper);
+    struct about about;
 };
 
 enum event_state {
@@ -48,6 +57,8 @@ struct hark_event {
     struct outgoing *outbox, **outbox_end;
     struct outgoing *copy; /* the retry copy or dead letter, between two tries to publish it */
     struct timer timer;    /* the next such try */
+    const char *reason;    /* of a dead letter */
+    int64_t delay;         /* of a retry copy */
     int64_t deadline;      /* EVENT_LATER */
     void *data;            /* the module's */
     char *why;             /* malloc'd, NULL: none given */
@@ -72,6 +83,7 @@ struct delivery {
     uint32_t pending;
     uint32_t attempt;
     int64_t hops;
+    int64_t round; /* how often it has been a dead letter: a replayed one is no duplicate of its earlier life */
     uint16_t event_count;
     uint8_t id_length; /* of `id`; 0: the message has one of its own, or none was needed yet */
     bool redelivered, abandoned, hashed;
@@ -94,6 +106,8 @@ struct hark_instance {
     struct event_list later; /* in the order of their deadlines: the time-out is the same for all */
     struct timer timeout;
     struct helper *helpers;
+    struct hark_event *calling; /* within handle() and cancel(): whose call it is */
+    const struct about *about;  /* within a helper's call-back: what it was asked for */
     struct log_limit said;
     bool open, pumping;
 };
@@ -170,18 +184,21 @@ void instance_cancel(struct hark_event *event);     /* lets the module go of an 
 void instance_forget(struct hark_event *event);     /* off the waiting or later list */
 /* Around every call into a module; event may be NULL. */
 void instance_enter(struct hark_instance *instance, struct hark_event *event);
+/* Around a helper's call-back: as if it were a call about the event that it was asked for. */
+void instance_resume(struct hark_instance *instance, const struct about *about);
 void instance_leave(struct hark_instance *instance);
 void instance_add_helper(struct hark_instance *instance, struct helper *helper, void (*stop)(struct helper *helper));
 void instance_remove_helper(struct helper *helper);
 
 /* ---- wrap.c ---- */
-/* The delivery's message on its way to a retry queue, or to the dead letters (`reason`). NULL: no memory, or (retry only)
- * its headers do not fit into a frame with ours. */
-struct outgoing *wrap_retry(struct hark_event *event, int64_t delay);
+/* The delivery's message on its way to a retry queue, or to the dead letters (`reason`). NULL: no memory, or (retry, unless
+ * they may be cut) its headers do not fit into a frame with ours. */
+struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut);
 struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason);
 
 /* What came back from a retry queue (or was moved back from the dead letters). */
 struct unwrapped {
+    int64_t round;        /* how often it has been a dead letter */
     struct span listener; /* empty: all; a view into the message that was given, like id */
     struct span id;       /* made by hark for a message without one */
     int64_t attempts;     /* made so far */

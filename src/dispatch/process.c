@@ -9,8 +9,7 @@
  * The program is done when it has exited and its output is read to the end. A grandchild that keeps the pipes open does
  * not hold that up: shortly after the exit, what is left of the group is killed.
  */
-#include "dispatch/parts.h"
-#include "dispatch/thread.h"
+#include "dispatch/process_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,155 +24,6 @@
 #define RUN_READ 65536
 #define RUN_LINGER_MS 1000 /* from the exit to the killing of what keeps the pipes open */
 
-extern char **environ;
-
-struct hark_process {
-    struct helper helper;
-    struct thread_job *job; /* being spawned */
-    struct hark_run run;
-    hark_run_done done;
-    void *arg;
-    char **argv, **env;
-    char *directory;
-    int child_fds[3]; /* the program's ends */
-    int fds[3];       /* ours: stdin, stdout, stderr; -1: closed */
-    struct event *events[3], *exited;
-    int pidfd;
-    pid_t pid;
-    struct timer linger;
-    struct buf output, line;
-    size_t written;
-    int spawn_error, exit_status, signal;
-    bool over, overflow;
-};
-
-/* ---- memory ---- */
-
-static void strings_free(char **strings)
-{
-    for (char **at = strings; at != NULL && *at != NULL; at++)
-        free(*at);
-    free(strings);
-}
-
-static char **strings_copy(const char *const *from)
-{
-    size_t count = 0;
-    char **copy;
-
-    while (from[count] != NULL)
-        count++;
-    copy = calloc(count + 1, sizeof(*copy));
-    for (size_t i = 0; copy != NULL && i < count; i++) {
-        copy[i] = strdup(from[i]);
-        if (copy[i] == NULL) {
-            strings_free(copy);
-            return NULL;
-        }
-    }
-    return copy;
-}
-
-static void process_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-static void process_free(void *data)
-{
-    struct hark_process *process = data;
-
-    for (int i = 0; i < 3; i++) {
-        if (process->events[i] != NULL)
-            event_free(process->events[i]);
-        process_close(&process->fds[i]);
-        process_close(&process->child_fds[i]);
-    }
-    if (process->exited != NULL)
-        event_free(process->exited);
-    process_close(&process->pidfd);
-    strings_free(process->argv);
-    strings_free(process->env);
-    free(process->directory);
-    buf_free(&process->output);
-    buf_free(&process->line);
-    free(process);
-}
-
-/* ---- in the thread ---- */
-
-static int process_actions(struct hark_process *process, posix_spawn_file_actions_t *actions)
-{
-    int error = posix_spawn_file_actions_init(actions);
-
-    if (error != 0)
-        return error;
-    for (int i = 0; i < 3 && error == 0; i++)
-        error = posix_spawn_file_actions_adddup2(actions, process->child_fds[i], i);
-    if (error == 0 && process->directory != NULL)
-        error = posix_spawn_file_actions_addchdir_np(actions, process->directory);
-    if (error == 0)
-        error = posix_spawn_file_actions_addclosefrom_np(actions, 3);
-    return error;
-}
-
-static void process_spawn(void *data)
-{
-    struct hark_process *process = data;
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    int error = process_actions(process, &actions);
-
-    posix_spawnattr_init(&attributes);
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    if (error == 0)
-        error = posix_spawnp(&process->pid, process->argv[0], &actions, &attributes, process->argv,
-                             process->env != NULL ? process->env : environ);
-    if (error != 0)
-        process->pid = 0;
-    process->spawn_error = error;
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-}
-
-static void process_kill_group(const struct hark_process *process)
-{
-    if (process->pid > 0)
-        kill(-process->pid, SIGKILL);
-}
-
-static void process_reap(const struct hark_process *process)
-{
-    while (process->pid > 0 && waitpid(process->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-}
-
-/* In a thread: nobody wants it any more. */
-static void process_orphan(void *data)
-{
-    process_kill_group(data);
-    process_reap(data);
-    process_free(data);
-}
-
-/* ---- in the loop ---- */
-
-static void process_tell_group(struct hark_process *process, bool alive)
-{
-    struct dispatch_ports *ports = &process->helper.instance->dispatcher->ports;
-
-    if (ports->group != NULL)
-        ports->group(ports->arg, process->pid, alive);
-}
-
 static void process_finish(struct hark_process *process)
 {
     struct hark_instance *instance = process->helper.instance;
@@ -185,7 +35,7 @@ static void process_finish(struct hark_process *process)
 
     timers_cancel(&instance->dispatcher->timers, &process->linger);
     instance_remove_helper(&process->helper);
-    instance_enter(instance, NULL);
+    instance_resume(instance, &process->helper.about);
     process->done(process->arg, &result);
     instance_leave(instance);
     process_free(process);
@@ -211,8 +61,10 @@ static void process_line(struct hark_process *process, struct span line)
 
     if (process->run.on_error_line == NULL)
         return;
-    instance_enter(instance, NULL);
+    instance_resume(instance, &process->helper.about);
+    process->telling = true;
     process->run.on_error_line(process->arg, hark_span(line));
+    process->telling = false;
     instance_leave(instance);
 }
 
@@ -233,6 +85,8 @@ static void process_lines(struct hark_process *process, bool end)
             newline = NULL;
         }
         process_line(process, span_of(rest.data, length));
+        if (process->stopped)
+            return;
         buf->start += length + (newline != NULL);
     }
     if (buf_length(buf) == 0) {
@@ -243,6 +97,8 @@ static void process_lines(struct hark_process *process, bool end)
         buf->start = 0;
     }
 }
+
+static void process_let_go(struct hark_process *process);
 
 static void process_output(struct hark_process *process, int which)
 {
@@ -265,6 +121,8 @@ static void process_output(struct hark_process *process, int which)
         to->end += (size_t)got;
         if (which == 2) {
             process_lines(process, false);
+            if (process->stopped)
+                process_let_go(process);
         } else if (buf_length(to) > process->run.output_max) {
             to->end = to->start + process->run.output_max;
             process->overflow = true;
@@ -275,6 +133,10 @@ static void process_output(struct hark_process *process, int which)
     }
     if (which == 2)
         process_lines(process, true);
+    if (process->stopped) {
+        process_let_go(process);
+        return;
+    }
     process_shut(process, which);
     process_check(process);
 }
@@ -370,13 +232,12 @@ static void process_spawned(void *data)
     if (process->spawn_error == 0 && process_watch(process) != 0) {
         process->spawn_error = errno != 0 ? errno : ENOMEM;
         process_kill_group(process);
+        process_tell_group(process, false);
         process_reap(process);
         process->pid = 0;
     }
     if (process->spawn_error != 0)
         process_finish(process);
-    else
-        process_tell_group(process, true);
 }
 
 static void process_unwatch(struct hark_process *process)
@@ -396,6 +257,14 @@ static void process_stop(struct helper *helper)
     struct hark_process *process = HARK_CONTAINER(helper, struct hark_process, helper);
 
     timers_cancel(&helper->instance->dispatcher->timers, &process->linger);
+    if (process->telling)
+        process->stopped = true; /* process_output() lets go */
+    else
+        process_let_go(process);
+}
+
+static void process_let_go(struct hark_process *process)
+{
     if (process->job != NULL) {
         thread_abandon(process->job); /* and killed as soon as it is there */
         return;
@@ -405,7 +274,6 @@ static void process_stop(struct helper *helper)
         process_free(process);
         return;
     }
-    process_tell_group(process, false);
     process_unwatch(process);
     /* Here and not in the thread, which a worker that leaves may end before it has begun. But even SIGKILL can take its
      * time, when the program waits for a disk: that is a thread's to wait for. */
@@ -444,6 +312,8 @@ struct hark_process *hark_run(struct hark_instance *instance, const struct hark_
     if (process == NULL)
         return NULL;
     process->run = *run;
+    process->group = instance->dispatcher->ports.group;
+    process->group_arg = instance->dispatcher->ports.group_arg;
     process->done = done;
     process->arg = arg;
     process->exit_status = -1;
@@ -451,8 +321,8 @@ struct hark_process *hark_run(struct hark_instance *instance, const struct hark_
     process->linger.fire = process_linger;
     for (int i = 0; i < 3; i++)
         process->fds[i] = process->child_fds[i] = -1;
-    process->argv = strings_copy(run->argv);
-    process->env = run->env != NULL ? strings_copy(run->env) : NULL;
+    process->argv = process_strings(run->argv);
+    process->env = run->env != NULL ? process_strings(run->env) : NULL;
     process->directory = run->directory != NULL ? strdup(run->directory) : NULL;
     if (process->argv == NULL || (run->env != NULL && process->env == NULL) ||
         (run->directory != NULL && process->directory == NULL) || process_pipes(process) != 0)

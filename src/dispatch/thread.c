@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dispatch/thread.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,7 +17,7 @@ struct thread_job {
     thread_work work;
     thread_done done, orphan;
     void *data;
-    int fd;
+    int fd, wake; /* wake: the thread's own, as the job may be gone as soon as the state says done */
     struct event *event;
     _Atomic int state; /* whoever comes second to change it from JOB_WORKING frees the job */
 };
@@ -32,17 +33,16 @@ static void *thread_main(void *arg)
     struct thread_job *job = arg;
     uint64_t one = 1;
     int working = JOB_WORKING;
-    int fd = dup(job->fd); /* the job may be gone as soon as the state says done */
+    int fd = job->wake;
 
     job->work(job->data);
     if (!atomic_compare_exchange_strong(&job->state, &working, JOB_DONE)) {
         job->orphan(job->data);
         thread_free(job);
-    } else if (fd >= 0 && write(fd, &one, sizeof(one)) < 0) {
+    } else if (write(fd, &one, sizeof(one)) < 0) {
         abort(); /* an eventfd takes a 1 */
     }
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     return NULL;
 }
 
@@ -118,11 +118,17 @@ struct thread_job *thread_start(struct event_base *base, thread_work work, threa
         free(job);
         return NULL;
     }
+    job->wake = fcntl(job->fd, F_DUPFD_CLOEXEC, 3);
+    if (job->wake < 0) {
+        thread_free(job);
+        return NULL;
+    }
     job->event = event_new(base, job->fd, EV_READ, thread_ready, job);
     if (job->event != NULL && event_add(job->event, NULL) == 0 && thread_spawn(thread_main, job) == 0)
         return job;
     if (job->event != NULL)
         event_free(job->event);
+    close(job->wake);
     thread_free(job);
     return NULL;
 }

@@ -26,14 +26,12 @@ static void wait_fire(struct timer *timer)
 {
     struct hark_timer *wait = HARK_CONTAINER(timer, struct hark_timer, timer);
     struct hark_instance *instance = wait->helper.instance;
-    hark_timer_done done = wait->done;
-    void *arg = wait->arg;
 
     instance_remove_helper(&wait->helper);
-    wait_free(wait);
-    instance_enter(instance, NULL);
-    done(arg);
+    instance_resume(instance, &wait->helper.about);
+    wait->done(wait->arg);
     instance_leave(instance);
+    wait_free(wait);
 }
 
 struct hark_timer *hark_wait(struct hark_instance *instance, int64_t ms, hark_timer_done done, void *arg)

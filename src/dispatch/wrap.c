@@ -126,7 +126,7 @@ static size_t wrap_room(const struct dispatcher *dispatcher, const struct proper
     return room > others ? room - others : 0;
 }
 
-struct outgoing *wrap_retry(struct hark_event *event, int64_t delay)
+struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut)
 {
     struct delivery *delivery = event->delivery;
     struct dispatcher *dispatcher = delivery->queue->dispatcher;
@@ -139,7 +139,9 @@ struct outgoing *wrap_retry(struct hark_event *event, int64_t delay)
     buf_clear(out);
     wrap_put_origin(out, event, &properties);
     table_put_integer(out, span_str("x-hark-attempt"), delivery->attempt);
-    if (wrap_put_headers(out, headers, wrap_room(dispatcher, &properties)) > 0)
+    if (delivery->round > 0)
+        table_put_integer(out, span_str("x-hark-round"), delivery->round);
+    if (wrap_put_headers(out, headers, wrap_room(dispatcher, &properties)) > 0 && !cut)
         return NULL; /* it would not come back as it was */
     return wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name, delivery->message);
 }
@@ -158,6 +160,7 @@ struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
     table_put_string(out, span_str("x-hark-reason"), span_str(reason));
     table_put_string(out, span_str("x-hark-queue"), delivery->queue->name);
     table_put_integer(out, span_str("x-hark-attempts"), delivery->attempt);
+    table_put_integer(out, span_str("x-hark-round"), delivery->round + 1);
     table_put_time(out, span_str("x-hark-time"), (uint64_t)time(NULL));
     if (delivery->oversized > 0)
         table_put_integer(out, span_str("x-hark-body-size"), (int64_t)delivery->oversized);
@@ -186,6 +189,11 @@ static bool wrap_take(struct table_entry *entry, struct span *exchange, struct s
     if (span_is(name, "x-hark-attempt")) {
         if (!table_integer(entry, &unwrapped->attempts) || unwrapped->attempts < 0)
             unwrapped->attempts = 0;
+        return true;
+    }
+    if (span_is(name, "x-hark-round")) {
+        if (!table_integer(entry, &unwrapped->round) || unwrapped->round < 0 || unwrapped->round > UINT32_MAX)
+            unwrapped->round = 0;
         return true;
     }
     if (entry->kind != 'S')

@@ -53,20 +53,73 @@ def test_programs_of_a_dead_worker_die_too(harkd, client, scripts):
     wait_until(lambda: not processes.alive(pid), "the end of the program")
 
 
-def test_crash_names_the_listener_and_dead_letters(harkd, broker, client, trouble):
-    """A message that brings down crash_limit workers ends among the dead letters, the others are handled."""
+@pytest.mark.parametrize("order,how", [("crash", "signal"), ("exit", "left with status 1"), ("late", "signal")])
+def test_crash_names_the_listener_and_dead_letters(harkd, broker, client, trouble, order, how):
+    """A message that brings down crash_limit workers ends among the dead letters, the others are handled. Whether its
+    listener crashes, calls exit(), or crashes in a call-back when the call is over."""
     daemon = harkd(TOPOLOGY + trouble_listener("bad", "emit = out"), binary=trouble, hark="crash_limit = 2")
     daemon.sanitizer_silent = False
-    client.publish("events", "user.new", "crash", message_id="the-bad-one")
+    client.publish("events", "user.new", order, message_id="the-bad-one")
     client.publish("events", "user.new", "fine")
     dead = client.get_one("hark.dead")
-    assert (dead.body, dead.headers["x-hark-reason"], dead.headers["x-hark-listener"]) == (b"crash", "crashed", "bad")
-    assert client.get_one("results").body == b"fine"
+    assert (dead.body, dead.headers["x-hark-reason"], dead.headers["x-hark-listener"]) == (
+        order.encode(), "crashed", "bad")
+    client.collect("results", {b"fine"})
     empty(broker)
-    line = daemon.wait_for_log(r"^.*signal.*the-bad-one.*$").group()
+    line = daemon.wait_for_log(r"^.*%s.*the-bad-one.*$" % how).group()
     assert '"bad"' in line and "user.new" in line and re.search(r"worker 1", line)
-    assert len(daemon.find(r"^.*signal.*the-bad-one")) == 2
+    assert len(daemon.find(r"^.*%s.*the-bad-one" % how)) == 2
     daemon.wait_workers(1)
+
+
+def test_program_of_a_hung_worker_is_killed(harkd, client, trouble, scripts):
+    """It was started in the very turn of the loop that never ended."""
+    program = scripts.recorder("e", "echo $$ >> pids\nexec sleep 600")
+    daemon = harkd(TOPOLOGY + run("e", program) + trouble_listener("stuck"), binary=trouble,
+                   hark="hang_timeout = 1s\ncrash_limit = 1000")
+    daemon.sanitizer_silent = False
+    first = daemon.wait_workers(1)
+    client.publish("events", "k", "hang", message_id="h1")
+    wait_until(lambda: scripts.lines("pids"), "the program")
+    pid = int(scripts.lines("pids")[0])
+    daemon.wait_workers(1, without=first)
+    wait_until(lambda: not processes.alive(pid), "the end of the program")
+
+
+def test_hung_worker_does_not_outlive_the_supervisor(harkd, client, trouble):
+    daemon = harkd(TOPOLOGY + trouble_listener("stuck"), binary=trouble, hark="drain_timeout = 1s")
+    daemon.sanitizer_silent = False
+    worker = daemon.wait_workers(1)[0]
+    client.publish("events", "k", "hang")
+    daemon.wait_for_log("consuming from queue")
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.process.wait()
+    wait_until(lambda: not processes.alive(worker), "the end of the worker")
+
+
+def test_emitted_before_there_is_a_connection(harkd, client, trouble):
+    """hark_emit_new() in a module's open()."""
+    harkd(TOPOLOGY + trouble_listener("early", "emit = out"), binary=trouble)
+    assert client.get_one("results").body == b"opened"
+
+
+def test_lost_connections_do_not_pile_up_what_waits(harkd, broker, client, proxy, scripts):
+    """What waits for its listener when the channel is lost comes again: it is not kept as well."""
+    program = scripts.recorder("e", "while [ ! -e go ]; do sleep 0.05; done")
+    daemon = harkd(TOPOLOGY.replace("bind = events #", "bind = events #\nprefetch = 10") +
+                   run("e", program, "concurrency = 1"), via=proxy, hark="drain_timeout = 20s")
+    for i in range(10):
+        client.publish("events", "k", str(i), message_id=str(i))
+    scripts.wait_seen("e", 1)
+    for _ in range(4):
+        wait_until(lambda: broker.queue("in")["unacked"] == 10, "all in hand")
+        seen = daemon.log_size()
+        proxy.cut()
+        daemon.wait_for_log("consuming from queue", since=seen)
+    wait_until(lambda: broker.queue("in")["unacked"] == 10, "all in hand")
+    os.kill(daemon.wait_workers(1)[0], signal.SIGTERM)
+    assert int(daemon.wait_for_log(r"draining: (\d+) in hand").group(1)) <= 11
+    scripts.touch("go")
 
 
 def test_crashes_spare_the_bystanders(harkd, broker, client, trouble):

@@ -360,6 +360,103 @@ START_TEST(test_abandon)
 }
 END_TEST
 
+/* A dead letter that is moved back to its queue is no duplicate of its earlier life... */
+START_TEST(test_replayed_unheard)
+{
+    struct buf raw = {0};
+
+    deliver(1, "order.x", "m1", 0);
+    buf_put_span(&raw, published[0]->raw_properties);
+    done(0, OUTCOME_CONFIRMED);
+    listen_to("c", "order.#");
+    deliver_as(2, "", "work", buf_span(&raw), false);
+    buf_free(&raw);
+    ck_assert_uint_eq(calls[0], 1);
+}
+END_TEST
+
+/* ... nor are the retries of its new one. */
+START_TEST(test_replayed_with_retries)
+{
+    verdicts[0] = HARK_RETRY;
+    deliver(1, "user.x", "m1", 0);
+    for (size_t n = 0; n < 4; n++) { /* attempts 1, 2, 3; replayed: 1, 2 */
+        struct buf raw = {0};
+
+        ck_assert_uint_eq(published_count, n + 1);
+        buf_put_span(&raw, published[n]->raw_properties);
+        done(n, OUTCOME_CONFIRMED);
+        deliver_as(n + 2, "", "work", buf_span(&raw), false);
+        buf_free(&raw);
+    }
+    ck_assert_uint_eq(calls[0], 5);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->duplicates, 0);
+}
+END_TEST
+
+static void deliver_large(uint64_t tag, size_t size)
+{
+    struct properties properties = {.flags = PROPERTY_HEADERS};
+    struct buf headers = {0}, raw = {0};
+    char *text = calloc(1, size);
+
+    table_put_string(&headers, span_str("large"), span_of(text, size));
+    properties.headers = buf_span(&headers);
+    properties_put(&raw, &properties);
+    deliver_as(tag, "events", "user.y", buf_span(&raw), false);
+    buf_free(&headers);
+    buf_free(&raw);
+    free(text);
+}
+
+/* A dead letter whose headers fill a frame, and that fails again, still comes back. */
+START_TEST(test_large_dead_letter_fails_again)
+{
+    struct dispatch_queue *dead = dispatcher_add_queue(dispatcher, "hark.dead", 0);
+    const char *queues[] = {"hark.dead"}, *patterns[] = {"#"};
+    struct dispatch_listener listener = {.name = "bb", .module = &module, .queues = queues, .queue_count = 1,
+                                         .patterns = patterns, .pattern_count = 1, .emit_exchange = "out",
+                                         .concurrency = 4};
+
+    ck_assert_int_eq(dispatcher_add_listener(dispatcher, &listener), 0);
+    verdicts[0] = verdicts[1] = HARK_REJECT;
+    deliver_large(1, 7700);
+    ck_assert(span_is(published[0]->exchange, "hark.dead"));
+    queue = dead;
+    deliver_as(2, "hark.dead", "user.y", published[0]->raw_properties, false);
+    ck_assert_uint_eq(published_count, 2);
+    ck_assert(span_is(published[1]->exchange, "hark.retry.60000"));
+    ck_assert_uint_eq(acked_count, 0);
+}
+END_TEST
+
+/* Frames are tuned smaller after a copy was made: it is made anew. */
+START_TEST(test_refused_copy_is_made_anew)
+{
+    dispatcher_set_frame_max(dispatcher, 131072);
+    verdicts[0] = HARK_REJECT;
+    deliver_large(1, 8110);
+    ck_assert_uint_gt(published[0]->raw_properties.length, 8192 - 20);
+    dispatcher_set_frame_max(dispatcher, 8192);
+    done(0, OUTCOME_REFUSED);
+    dispatcher_advance(dispatcher, 1000);
+    ck_assert_uint_eq(published_count, 2);
+    ck_assert_uint_le(published[1]->raw_properties.length, 8192 - 20);
+}
+END_TEST
+
+/* The channel is gone: what no listener was called with is let go, the rest ends as it would. */
+START_TEST(test_void)
+{
+    verdicts[0] = HARK_LATER;
+    for (uint64_t tag = 1; tag <= 10; tag++)
+        deliver(tag, "user.x", NULL, 0);
+    dispatcher_void(queue);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 4);
+    ck_assert_uint_eq(calls[0], 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dispatcher");
@@ -379,6 +476,11 @@ int main(void)
     tcase_add_test(tests, test_timeout);
     tcase_add_test(tests, test_drain);
     tcase_add_test(tests, test_abandon);
+    tcase_add_test(tests, test_replayed_unheard);
+    tcase_add_test(tests, test_replayed_with_retries);
+    tcase_add_test(tests, test_large_dead_letter_fails_again);
+    tcase_add_test(tests, test_refused_copy_is_made_anew);
+    tcase_add_test(tests, test_void);
     suite_add_tcase(suite, tests);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

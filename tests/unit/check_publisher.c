@@ -298,6 +298,45 @@ START_TEST(test_never_opened)
 }
 END_TEST
 
+/* Who sends again what was refused, from within the outcome, does not keep the loop. */
+static unsigned sent_this_turn;
+
+static void send_missing(void);
+
+static void send_again(struct outgoing *outgoing, enum outcome outcome, const char *why)
+{
+    static int64_t turn;
+
+    (void)why;
+    outgoing_free(outgoing);
+    if (outcome == OUTCOME_ABANDONED)
+        return;
+    if (turn != loop_now(loop)) {
+        turn = loop_now(loop);
+        sent_this_turn = 0;
+    }
+    ck_assert_uint_lt(++sent_this_turn, 100000);
+    send_missing();
+}
+
+static void send_missing(void)
+{
+    struct outgoing *outgoing = outgoing_new(span_str("missing"), span_str("k"), span_of("\0\0", 2),
+                                             span_str(""), NULL);
+
+    outgoing->done = send_again;
+    publisher_send(publisher, outgoing);
+}
+
+START_TEST(test_sent_again_from_its_outcome)
+{
+    broker.bad = "k";
+    kit_publisher_ready();
+    send_missing();
+    peer_wait(loop, 1500);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("publisher");
@@ -319,6 +358,7 @@ int main(void)
     tcase_add_test(all, test_large_bodies);
     tcase_add_test(all, test_abandoned);
     tcase_add_test(all, test_never_opened);
+    tcase_add_test(all, test_sent_again_from_its_outcome);
     suite_add_tcase(suite, all);
 
     runner = srunner_create(suite);

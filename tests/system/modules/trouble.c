@@ -6,6 +6,7 @@
 #include <hark/listener.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -14,12 +15,30 @@ static bool trouble_is(struct hark_str body, const char *order)
     return body.length >= strlen(order) && memcmp(body.data, order, strlen(order)) == 0;
 }
 
+static void trouble_crash(void *arg)
+{
+    (void)arg;
+    raise(SIGSEGV);
+}
+
+/* A listener called "early" says that it is there before there is any connection. */
+static int trouble_open(struct hark_instance *instance)
+{
+    struct hark_message message = {.routing_key = hark_str("opened"), .body = hark_str("opened")};
+
+    return strcmp(hark_name(instance), "early") == 0 ? hark_emit_new(instance, &message, NULL, NULL) : 0;
+}
+
 static enum hark_verdict trouble_handle(struct hark_instance *instance, struct hark_event *event)
 {
     struct hark_str body = hark_body(event);
 
     if (trouble_is(body, "crash")) {
         raise(SIGSEGV);
+    } else if (trouble_is(body, "exit")) {
+        exit(1);
+    } else if (trouble_is(body, "late")) { /* crashes in a call-back, when the call is long over */
+        return hark_wait(instance, 10, trouble_crash, event) != NULL ? HARK_LATER : HARK_RETRY;
     } else if (trouble_is(body, "hang")) {
         for (volatile int forever = 1; forever;)
             ;
@@ -61,6 +80,7 @@ const struct hark_module hark_module_trouble = {
     .api = HARK_API,
     .name = "trouble",
     .help = "crashes, hangs and stalls on demand",
+    .open = trouble_open,
     .handle = trouble_handle,
     .cancel = trouble_cancel,
 };
