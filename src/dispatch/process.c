@@ -35,6 +35,8 @@ static void process_finish(struct hark_process *process)
 
     timers_cancel(&instance->dispatcher->timers, &process->linger);
     instance_remove_helper(&process->helper);
+    process_tell_group(process, false);
+    process_reap(process); /* it has exited: this does not wait */
     instance_resume(instance, &process->helper.about);
     process->done(process->arg, &result);
     instance_leave(instance);
@@ -185,9 +187,9 @@ static void process_exited(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
         return;
-    process->over = true;
+    process->over = true; /* but not reaped before the end: its number names the group until then */
     if (info.si_code == CLD_EXITED)
         process->exit_status = info.si_status;
     else
@@ -195,7 +197,6 @@ static void process_exited(evutil_socket_t fd, short what, void *arg)
     event_free(process->exited);
     process->exited = NULL;
     process_shut(process, 0);
-    process_tell_group(process, false);
     if (process->fds[1] < 0 && process->fds[2] < 0)
         process_finish(process);
     else if (timers_set(timers, &process->linger, RUN_LINGER_MS) != 0)
@@ -270,8 +271,7 @@ static void process_let_go(struct hark_process *process)
         return;
     }
     if (process->over) {
-        process_kill_group(process);
-        process_free(process);
+        process_orphan(process); /* it has exited: this does not wait */
         return;
     }
     process_unwatch(process);
@@ -308,6 +308,7 @@ static int process_pipes(struct hark_process *process)
 struct hark_process *hark_run(struct hark_instance *instance, const struct hark_run *run, hark_run_done done, void *arg)
 {
     struct hark_process *process = calloc(1, sizeof(*process));
+    int error;
 
     if (process == NULL)
         return NULL;
@@ -334,7 +335,9 @@ struct hark_process *hark_run(struct hark_instance *instance, const struct hark_
     return process;
 
 fail:
+    error = errno; /* for the caller's message */
     process_free(process);
+    errno = error;
     return NULL;
 }
 

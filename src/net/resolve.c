@@ -41,6 +41,10 @@ static void resolve_drop(struct resolve *resolve)
     free(resolve);
 }
 
+/* A name server that never answers holds a thread for every attempt: so many, not more. */
+#define RESOLVE_THREADS 8
+static atomic_uint resolve_threads;
+
 static void *resolve_thread(void *arg)
 {
     struct resolve *resolve = arg;
@@ -57,6 +61,7 @@ static void *resolve_thread(void *arg)
         written = write(resolve->fd, &one, sizeof(one));
     while (written < 0 && errno == EINTR);
     resolve_drop(resolve);
+    atomic_fetch_sub(&resolve_threads, 1);
     return NULL;
 }
 
@@ -100,8 +105,10 @@ static int resolve_spawn(struct resolve *resolve)
     sigset_t all, before;
     int failed;
 
+    if (atomic_fetch_add(&resolve_threads, 1) >= RESOLVE_THREADS)
+        goto fail;
     if (pthread_attr_init(&attributes) != 0)
-        return -1;
+        goto fail;
     /* Signals are for the loop's thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -110,7 +117,12 @@ static int resolve_spawn(struct resolve *resolve)
              pthread_create(&thread, &attributes, resolve_thread, resolve) != 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    return failed ? -1 : 0;
+    if (!failed)
+        return 0;
+
+fail:
+    atomic_fetch_sub(&resolve_threads, 1);
+    return -1;
 }
 
 struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port, resolve_done done, void *arg)
