@@ -467,64 +467,6 @@ START_TEST(test_freed_from_within)
 }
 END_TEST
 
-/* As a worker drains: when the last of two is cancelled it closes both. The connection is lost
- * before the second cancel-ok. */
-static struct consumer *other;
-static unsigned closed;
-static bool other_cancelled;
-
-static void on_closed(void *arg)
-{
-    (void)arg;
-    closed++;
-}
-
-static void on_first_cancelled(void *arg)
-{
-    (void)arg;
-    consumer_close(consumer, on_closed, NULL);
-    consumer_close(other, on_closed, NULL);
-}
-
-static void on_other_cancelled(void *arg)
-{
-    (void)arg;
-    other_cancelled = true;
-}
-
-static void on_other_subscribed(void *arg, bool now)
-{
-    (void)arg;
-    (void)now;
-}
-
-static bool first_cancel_unanswered(void *arg, uint16_t number, const amqp_method_t *method)
-{
-    return (method->id == AMQP_BASIC_CANCEL_METHOD && number == 1) || on_method(arg, number, method);
-}
-
-START_TEST(test_lost_between_cancels)
-{
-    static const struct consumer_ops other_ops = {.delivery = on_delivery,
-                                                   .subscribed = on_other_subscribed};
-    struct consumer_options other_options = {.queue = "other", .section = "[queue other]", .prefetch = 10,
-                                       .retry_min = 20, .retry_max = 50};
-
-    start();
-    other = consumer_new(session, &other_options, &other_ops, &consumer);
-    consumer_start(other);
-    peer_until(loop, consumer_is_subscribed(other));
-    peer->on_method = first_cancel_unanswered;
-    consumer_cancel(consumer, on_first_cancelled, NULL);
-    consumer_cancel(other, on_other_cancelled, NULL);
-    peer_until(loop, other_cancelled);
-    peer_hangup(peer);
-    peer_until(loop, noted.lost >= 1);
-    ck_assert_uint_eq(closed, 2);
-    consumer_free(other);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("consumer");
@@ -547,7 +489,6 @@ int main(void)
     tcase_add_test(all, test_channel_closed_by_server);
     tcase_add_test(all, test_session_lost_in_back_off);
     tcase_add_test(all, test_freed_from_within);
-    tcase_add_test(all, test_lost_between_cancels);
     suite_add_tcase(suite, all);
 
     runner = srunner_create(suite);
