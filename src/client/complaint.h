@@ -14,6 +14,8 @@ struct complaint {
     int64_t at;
 };
 
+/* Never 0. */
+uint64_t complaint_hash(const char *text);
 /* True if `text` is to be said now; it counts as said then. `now` in ms. */
 bool complaint_is_news(struct complaint *complaint, const char *text, int64_t now);
 

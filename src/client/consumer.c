@@ -191,7 +191,10 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
     else if (error->code == REPLY_PRECONDITION_FAILED && strstr(error->text, "timeout") != NULL)
         advice =
             " (a listener holds messages longer than the broker's consumer_timeout); trying again";
-    consumer_say(consumer, "the broker refused to let it consume:", error->text, advice);
+    if (consumer->ops->known != NULL && consumer->ops->known(consumer->arg, error))
+        log_debug("%s: cannot consume: %s", consumer->section, error->text);
+    else
+        consumer_say(consumer, "the broker refused to let it consume:", error->text, advice);
     consumer_again(consumer);
 }
 

@@ -44,6 +44,9 @@ struct consumer_ops {
      * simply declare the topology again, and then call consumer_start(). Optional: without it the
      * consumer tries again by itself. */
     void (*gone)(void *arg);
+    /* The broker refuses to let it consume: has the owner said why already? Then it is not said
+     * again. Optional. */
+    bool (*known)(void *arg, const struct reply *error);
 };
 
 /* Copies the options but for what the arguments point to, which must stay. Subscribes when

@@ -10,6 +10,9 @@
 struct topology_note {
     bool declared;
     bool hopeless; /* the server closes the connection over it */
+    bool said;     /* of its last refusal: in the log, and not put down to another item's */
+    uint16_t code; /* of its last refusal; 0: it was declared, or not yet tried */
+    uint64_t text; /* complaint_hash() of the server's words */
     struct complaint complaint;
 };
 
@@ -169,19 +172,80 @@ static const char *topology_advice(const struct topology_item *item, uint16_t co
     }
 }
 
+/* Does the refusal of this item explain that of something which needs it? It is not there, or it
+ * is out of reach for the same reason. */
+static bool topology_explains(const struct topology_note *note, const struct reply *error)
+{
+    return note->code != 0 && (error->code == REPLY_NOT_FOUND || error->code == note->code);
+}
+
+static bool topology_is_named(const struct topology_item *item, enum topology_kind kind,
+                              const char *name)
+{
+    return item->kind == kind && name != NULL && strcmp(item->name, name) == 0;
+}
+
+/* What the binding needs was refused, or another one was told the same before. */
+static bool topology_follows(const struct topology *topology, size_t at, const struct reply *error)
+{
+    const struct topology_item *item = &topology->items[at];
+    enum topology_kind to = item->kind == TOPOLOGY_BIND_QUEUE ? TOPOLOGY_QUEUE : TOPOLOGY_EXCHANGE;
+    uint64_t text = complaint_hash(error->text);
+
+    if (item->kind != TOPOLOGY_BIND_QUEUE && item->kind != TOPOLOGY_BIND_EXCHANGE)
+        return false;
+    for (size_t i = 0; i < topology->count; i++) {
+        const struct topology_item *other = &topology->items[i];
+        const struct topology_note *note = &topology->notes[i];
+
+        if ((topology_is_named(other, to, item->name) ||
+             topology_is_named(other, TOPOLOGY_EXCHANGE, item->source)) &&
+            topology_explains(note, error))
+            return true;
+        if (i != at && note->said && error->code == REPLY_NOT_FOUND && note->code == error->code &&
+            note->text == text)
+            return true;
+    }
+    return false;
+}
+
+bool topology_has_said(const struct topology *topology, const char *queue,
+                       const struct reply *error)
+{
+    uint64_t text = complaint_hash(error->text);
+
+    for (size_t i = 0; i < topology->count; i++) {
+        const struct topology_item *item = &topology->items[i];
+        const struct topology_note *note = &topology->notes[i];
+
+        if (topology_is_named(item, TOPOLOGY_QUEUE, queue) && topology_explains(note, error))
+            return true;
+        if (topology_is_named(item, TOPOLOGY_BIND_QUEUE, queue) && note->said &&
+            note->code == error->code && note->text == text)
+            return true;
+    }
+    return false;
+}
+
 static void topology_refused(struct topology *topology, const struct reply *error)
 {
     size_t at = topology->answered;
     const struct topology_item *item = &topology->items[at];
+    struct topology_note *note = &topology->notes[at];
     char what[800], line[1400];
 
     topology_what(item, what, sizeof(what));
     snprintf(line, sizeof(line), "%s: the broker refused %s: %s (%s)", item->section, what,
              error->text, topology_advice(item, error->code));
-    if (complaint_is_news(&topology->notes[at].complaint, line,
-                          loop_now(session_loop(topology->session))))
+    note->said = !topology_follows(topology, at, error);
+    if (note->said &&
+        complaint_is_news(&note->complaint, line, loop_now(session_loop(topology->session))))
         log_error("%s", line);
-    topology->notes[at].declared = false;
+    else
+        log_debug("%s", line);
+    note->declared = false;
+    note->code = error->code;
+    note->text = complaint_hash(error->text);
     topology->failed++;
     topology->answered++;
 }
@@ -205,8 +269,7 @@ static void topology_method(void *arg, const amqp_method_t *method)
     (void)method; /* declare-ok or bind-ok, of the next in line */
     if (topology->answered >= topology->sent)
         return;
-    topology->notes[topology->answered].declared = true;
-    topology->notes[topology->answered].complaint = (struct complaint){0};
+    topology->notes[topology->answered] = (struct topology_note){.declared = true};
     topology->answered++;
     topology_send(topology);
 }

@@ -5,6 +5,10 @@
  * the server refuses is said once, with the section of the ini file and the server's text, and the
  * rest goes on. PRECONDITION_FAILED names the argument that differs (the server's text does).
  *
+ * What follows from a refusal is not said again: a binding of what could not be declared fails for
+ * the same reason, and so does the consumer of that queue, who therefore asks topology_has_said().
+ * They are tried all the same, because what was refused may exist as somebody else made it.
+ *
  * For some refusals the server closes the whole connection (a type of exchange that it does not
  * know). The next run then asks one by one, until it is known which item does it; that one is not
  * asked for again by this object.
@@ -49,6 +53,10 @@ void topology_session_lost(struct topology *topology);
 /* Whether that queue or exchange was declared in the last run. */
 bool topology_is_declared(const struct topology *topology, enum topology_kind kind,
                           const char *name);
+/* Whether it has said already why that queue cannot be consumed from: it was refused itself, or a
+ * binding of it was, with the same words. */
+bool topology_has_said(const struct topology *topology, const char *queue,
+                       const struct reply *error);
 /* Between topology_declare() and `done`. */
 bool topology_is_running(const struct topology *topology);
 void topology_free(struct topology *topology);

@@ -73,17 +73,25 @@ static int plan_dead_letters(struct plan *plan, const struct config *config)
                                      .type = "topic", .durable = true};
     struct topology_item queue = {.kind = TOPOLOGY_QUEUE, .section = "dead_letter_queue",
                                   .name = general->dead_letter_queue, .durable = true};
-    struct topology_item binding = {.kind = TOPOLOGY_BIND_QUEUE, .section = "dead_letter_queue",
-                                    .name = general->dead_letter_queue, .source = general->dead_letter, .pattern = "#"};
 
     if (config_find_exchange(config, general->dead_letter) == NULL && !config_exchange_builtin(general->dead_letter) &&
         plan_add(plan, exchange) != 0)
         return -1;
+    if (general->dead_letter_queue[0] == '\0' || config_find_queue(config, general->dead_letter_queue) != NULL)
+        return 0;
+    return plan_add(plan, queue);
+}
+
+/* After all exchanges and queues: the file may have sections of its own for both. */
+static int plan_dead_letter_binding(struct plan *plan, const struct config *config)
+{
+    const struct config_general *general = &config->general;
+
     if (general->dead_letter_queue[0] == '\0')
         return 0;
-    if (config_find_queue(config, general->dead_letter_queue) == NULL && plan_add(plan, queue) != 0)
-        return -1;
-    return plan_add(plan, binding);
+    return plan_add(plan, (struct topology_item){.kind = TOPOLOGY_BIND_QUEUE, .section = "dead_letter_queue",
+                                                 .name = general->dead_letter_queue, .source = general->dead_letter,
+                                                 .pattern = "#"});
 }
 
 static int plan_retry(struct plan *plan, int64_t delay)
@@ -186,6 +194,8 @@ static int plan_fill(struct plan *plan, const struct config *config, const int64
     for (size_t i = 0; i < config->queue_count; i++)
         if (plan_queue(plan, &config->queues[i]) != 0)
             return -1;
+    if (plan_dead_letter_binding(plan, config) != 0)
+        return -1;
     for (size_t i = 0; i < config->exchange_count; i++) {
         const struct config_exchange *exchange = &config->exchanges[i];
 

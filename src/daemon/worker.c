@@ -166,10 +166,18 @@ static void worker_gone(void *arg)
     worker_redeclare(((struct intake *)arg)->worker);
 }
 
+static bool worker_known(void *arg, const struct reply *error)
+{
+    struct intake *intake = arg;
+
+    return topology_has_said(intake->worker->topology, consumer_queue(intake->consumer), error);
+}
+
 const struct consumer_ops worker_consumer_ops = {
     .delivery = worker_delivery,
     .subscribed = worker_subscribed,
     .gone = worker_gone,
+    .known = worker_known,
 };
 
 /* The consuming link is not read while the publisher is under pressure: prefetch and TCP hold the broker. */

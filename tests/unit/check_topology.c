@@ -2,6 +2,8 @@
 /* Declaring against a fake server: the order, what is refused, and what the server closes the
  * connection over. */
 #include "client/topology.h"
+
+#include "base/log.h"
 #include "session_kit.h"
 
 #include <stdio.h>
@@ -17,6 +19,8 @@ static struct {
                          b:signups<events" */
     const char *bad;  /* refuses what has this name */
     uint16_t code;
+    uint16_t binding_code; /* for bindings, if not the same */
+    bool binding;
     bool closing;
     bool silent;
     unsigned largest; /* most that were asked on one channel */
@@ -36,8 +40,9 @@ static const struct topology_ops ops = {.done = on_done};
 
 static void refuse(uint16_t number)
 {
-    amqp_channel_close_t close = {.reply_code = server.code,
-                                  .reply_text = amqp_span(span_str("NO - because"))};
+    amqp_channel_close_t close = {
+        .reply_code = server.binding ? server.binding_code : server.code,
+        .reply_text = amqp_span(span_str(server.binding ? "NO - binding" : "NO - because"))};
     amqp_connection_close_t end = {.reply_code = server.code,
                                    .reply_text = amqp_span(span_str("COMMAND_INVALID - unknown"))};
 
@@ -62,6 +67,7 @@ static bool asked(uint16_t number, const char *kind, struct span name, struct sp
         server.largest = server.on_channel;
     if (server.bad == NULL || !span_is(name, server.bad))
         return server.silent;
+    server.binding = source.length > 0 && server.binding_code != 0;
     refuse(number);
     return true;
 }
@@ -232,6 +238,83 @@ START_TEST(test_refused)
 }
 END_TEST
 
+static char errors[4096];
+
+static void on_log(void *arg, enum log_level level, const char *text)
+{
+    size_t at = strlen(errors);
+
+    (void)arg;
+    if (level == LOG_LEVEL_ERROR)
+        snprintf(errors + at, sizeof(errors) - at, "%s\n", text);
+}
+
+static bool has_said(const char *queue, uint16_t code, const char *text)
+{
+    struct reply error = {.code = code};
+
+    snprintf(error.text, sizeof(error.text), "%s", text);
+    return topology_has_said(topology, queue, &error);
+}
+
+/* The queue is refused, and so is its binding, time and again: one line, whose it is, unless the
+ * binding has a reason of its own. The consumer learns that it was said. */
+START_TEST(test_refused_is_said_once)
+{
+    static const struct {
+        uint16_t queue, binding;
+        unsigned lines;
+    } cases[] = {{406, 404, 1}, {403, 404, 1}, {403, 403, 1}, {405, 405, 1}, {406, 403, 2}};
+
+    log_divert(on_log, NULL);
+    server.bad = "signups";
+    server.code = cases[_i].queue;
+    server.binding_code = cases[_i].binding;
+    for (unsigned run = 1; run <= 4; run++) {
+        topology_declare(topology);
+        peer_until(loop, done == run);
+        ck_assert_uint_eq(failed, 2);
+    }
+    ck_assert_ptr_nonnull(strstr(errors, "[queue signups]: the broker refused queue \"signups\""));
+    ck_assert_uint_eq(cases[_i].lines, strchr(errors, '\n') + 1 == errors + strlen(errors) ? 1 : 2);
+    ck_assert(has_said("signups", 404, "no queue"));
+    ck_assert(has_said("signups", cases[_i].queue, "whatever"));
+    ck_assert(!has_said("signups", 541, "whatever"));
+    ck_assert(!has_said("late", 404, "no queue"));
+    server.bad = NULL;
+    topology_declare(topology);
+    peer_until(loop, done == 5);
+    ck_assert(!has_said("signups", 404, "no queue"));
+    log_divert(NULL, NULL);
+}
+END_TEST
+
+/* A queue that is not declared here and is not there: the first of its bindings says so. */
+START_TEST(test_missing_is_said_once)
+{
+    static const struct topology_item bindings[] = {
+        {.kind = TOPOLOGY_BIND_QUEUE, .section = "one", .name = "none", .source = "events", .pattern = "user.#"},
+        {.kind = TOPOLOGY_BIND_QUEUE, .section = "two", .name = "none", .source = "other", .pattern = "user.#"},
+    };
+
+    topology_free(topology);
+    topology = topology_new(session, bindings, HARK_COUNT(bindings), &ops, &topology);
+    log_divert(on_log, NULL);
+    server.bad = "none";
+    server.code = 404;
+    for (unsigned run = 1; run <= 3; run++) {
+        topology_declare(topology);
+        peer_until(loop, done == run);
+    }
+    ck_assert_str_eq(errors, "one: the broker refused the binding of \"none\" to exchange \"events\" with "
+                             "\"user.#\": NO - because (declare what it binds, or correct its name)\n");
+    ck_assert(has_said("none", 404, "NO - because"));
+    ck_assert(!has_said("none", 404, "NO - another"));
+    ck_assert(!has_said("other", 404, "NO - because"));
+    log_divert(NULL, NULL);
+}
+END_TEST
+
 /* The connection is closed over one: it is found, and left out; everything else is declared. */
 START_TEST(test_connection_closed_over_one)
 {
@@ -304,6 +387,8 @@ int main(void)
     tcase_add_test(all, test_all);
     tcase_add_test(all, test_nothing_to_declare);
     tcase_add_loop_test(all, test_refused, 0, 4);
+    tcase_add_loop_test(all, test_refused_is_said_once, 0, 5);
+    tcase_add_test(all, test_missing_is_said_once);
     tcase_add_test(all, test_connection_closed_over_one);
     tcase_add_test(all, test_session_lost);
     tcase_add_test(all, test_asked_while_running);
