@@ -121,7 +121,7 @@ checks := $(checks:%.c=$(B)/%)
 check_kit := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/check_%,$(wildcard tests/unit/*.c)))
 fuzzers := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 replays := $(fuzzers:$(B)/tests/fuzz/fuzz_%=$(B)/tests/fuzz/replay_%)
-benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues latency dispatch)
+benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues latency dispatch load)
 # Listeners that only the system tests need (one that crashes, one that hangs): build/.../harkd-trouble has them.
 trouble := $(sort $(wildcard tests/system/modules/*.c))
 
@@ -215,10 +215,11 @@ $(fuzzers): %: %.o $(B)/libhark.a
 	$(call say,LINK)
 	$(run)$(call link,-fsanitize=fuzzer $^)
 $(B)/bench/stub: $(B)/tests/bench/stub_peer.o $(B)/tests/bench/stub_window.o
+$(B)/bench/load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/load_*.c))
 $(benches): $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(run)$(call link,$^)
+	$(run)$(call link,$(filter %.o,$^) $(filter %.a,$^))
 
 unit: $(checks)
 	@tests/tools/run-unit $(checks)

@@ -193,9 +193,17 @@ static void stub_peer_queue_declare(struct stub_peer *peer, uint16_t number, str
     }
     method = raw_method(out, number, RAW_QUEUE_DECLARE_OK);
     raw_short(out, name);
-    buf_put_u32(out, 0);
+    buf_put_u32(out, (uint32_t)peer->stub->published); /* whoever polls for it learns that all was taken */
     buf_put_u32(out, 0);
     raw_end(out, method);
+}
+
+static void stub_peer_queue_delete(struct stub_peer *peer, uint16_t number)
+{
+    size_t method = raw_method(&peer->out, number, RAW_QUEUE_DELETE_OK);
+
+    buf_put_u32(&peer->out, 0);
+    raw_end(&peer->out, method);
 }
 
 /* Declares and binds: `strings` short strings behind the reserved word, then bits, one of them nowait. */
@@ -237,6 +245,9 @@ static void stub_peer_method(struct stub_peer *peer, uint16_t number, uint32_t i
         return;
     case RAW_QUEUE_DECLARE:
         stub_peer_queue_declare(peer, number, args);
+        return;
+    case RAW_QUEUE_DELETE:
+        stub_peer_queue_delete(peer, number);
         return;
     case RAW_QOS:
         raw_take(args, 4);
