@@ -4,8 +4,8 @@
  * three regular expressions (configure, write, read) that a name must match. Without any user there
  * is guest/guest, from loopback only.
  *
- * A user who is removed or changed while connected stays valid for whoever holds it
- * (user_hold/user_drop); `generation` says that cached answers are void.
+ * A user who is removed or changed while connected stays valid for whoever holds it (user_hold/user_drop): what is
+ * changed holds at once, and who is removed may do nothing any more. `generation` says that cached answers are void.
  */
 #ifndef BROKER_USERS_H
 #define BROKER_USERS_H
@@ -37,7 +37,7 @@ int users_put(struct users *users, const struct user_options *options, char *err
 /* False: there is none. */
 bool users_remove(struct users *users, const char *name);
 /* NULL patterns remove the permission. -1 with a message: no such user, a bad pattern. A pattern matches anywhere
- * in the name unless anchored, as in RabbitMQ ("" matches the empty name only, which is the default exchange's). */
+ * in the name unless anchored, as in RabbitMQ. "" matches no name. */
 int users_permit(struct users *users, const char *name, const char *vhost, const char *configure, const char *write,
                  const char *read, char *error, size_t size) HARK_MUSTCHECK;
 /* For iteration over names: NULL starts; NULL at the end. */
@@ -55,8 +55,9 @@ void user_drop(struct user *user);
 
 const char *user_name(const struct user *user);
 const char *user_tags(const struct user *user);
-/* Has any permission in the virtual host. */
+/* Has a permission in the virtual host, be it to do nothing. */
 bool user_may_enter(const struct user *user, const char *vhost);
+/* The empty name is the default exchange's, which RabbitMQ's patterns know as amq.default. */
 bool user_may(const struct user *user, const char *vhost, enum permission permission, struct span name);
 
 #endif
