@@ -107,6 +107,25 @@ static void check_dead_letters(struct check *check, const struct config_where *w
             exchange);
 }
 
+/* How RabbitMQ is reached. */
+static void check_connection(struct check *check, const struct config_where *where)
+{
+    const struct config *config = check->config;
+    const struct config_general *general = &config->general;
+
+    if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
+        check_warn(check, where, check_line(check, where, "url"),
+                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file",
+                   config->url.user);
+    if (!config->url.tls &&
+        (general->tls_ca || general->tls_certificate || general->tls_server_name))
+        check_warn(check, where, check_line(check, where, "url"),
+                   "keys about TLS have no effect: url is not amqps://");
+    if (config->url.tls && !general->tls_verify)
+        check_warn(check, where, check_line(check, where, "tls_verify"),
+                   "tls_verify = no: whoever answers at that address is trusted");
+}
+
 static void check_general(struct check *check)
 {
     const struct config *config = check->config;
@@ -119,23 +138,17 @@ static void check_general(struct check *check)
         if (strcmp(section->label, "[hark]") == 0)
             where = (struct config_where){section->file, section->line, section->label};
     }
-    if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
-        check_warn(check, &where, check_line(check, &where, "url"),
-                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file",
-                   config->url.user);
-    if (!config->url.tls &&
-        (general->tls_ca || general->tls_certificate || general->tls_server_name))
-        check_warn(check, &where, check_line(check, &where, "url"),
-                   "keys about TLS have no effect: url is not amqps://");
-    if (config->url.tls && !general->tls_verify)
-        check_warn(check, &where, check_line(check, &where, "tls_verify"),
-                   "tls_verify = no: whoever answers at that address is trusted");
+    if (config->url.embedded)
+        check_broker(check, &where);
+    else
+        check_connection(check, &where);
     if (!general->confirm)
         check_note(check, &where, check_line(check, &where, "confirm"),
                    "confirm = no: messages that listeners emit can be lost");
     check_dead_letters(check, &where);
     if (config->listener_count == 0)
-        check_note(check, &where, 0, "there is no [listener NAME]: nothing will be consumed");
+        check_note(check, &where, 0, "there is no [listener NAME]: nothing will be consumed%s",
+                   config->url.embedded ? "; the broker serves its clients" : "");
 }
 
 /* ---- names ---- */

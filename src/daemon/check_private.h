@@ -25,6 +25,8 @@ int check_line(const struct check *check, const struct config_where *where, cons
 /* check_keys.c: keys that nobody hears, patterns that nothing can reach. */
 void check_queue_keys(struct check *check, const struct config_queue *queue);
 void check_listener_keys(struct check *check, const struct config_listener *listener);
+/* check_broker.c: the embedded broker; `general` is where [hark] is. */
+void check_broker(struct check *check, const struct config_where *general);
 /* check_cycles.c: listeners whose messages come back to them. */
 void check_cycles(struct check *check);
 

@@ -18,7 +18,7 @@ const char *config_where(const struct config_where *where, char *to, size_t size
 /* Room for all sections, since pointers to them are kept. */
 static int make_room(struct config *config, const char *path)
 {
-    size_t exchanges = 0, queues = 0, listeners = 0;
+    size_t exchanges = 0, queues = 0, listeners = 0, users = 0;
 
     for (size_t i = 0; i < config->ini->section_count; i++) {
         const char *kind = config->ini->sections[i].kind;
@@ -26,12 +26,16 @@ static int make_room(struct config *config, const char *path)
         exchanges += strcmp(kind, "exchange") == 0;
         queues += strcmp(kind, "queue") == 0;
         listeners += strcmp(kind, "listener") == 0;
+        users += strcmp(kind, "user") == 0;
     }
     config->path = strdup(path);
     config->exchanges = calloc(exchanges + 1, sizeof(*config->exchanges));
     config->queues = calloc(queues + 1, sizeof(*config->queues));
     config->listeners = calloc(listeners + 1, sizeof(*config->listeners));
-    return config->path && config->exchanges && config->queues && config->listeners ? 0 : -1;
+    config->users = calloc(users + 1, sizeof(*config->users));
+    return config->path && config->exchanges && config->queues && config->listeners && config->users
+               ? 0
+               : -1;
 }
 
 /* Takes the ini over. */
@@ -96,6 +100,10 @@ void config_free(struct config *config)
         free(listener->settings);
         settings_free(config_listener_table, listener);
     }
+    for (size_t i = 0; i < config->user_count; i++)
+        config_user_free(&config->users[i]);
+    config_broker_free(&config->broker);
+    free(config->users);
     free(config->exchanges);
     free(config->queues);
     free(config->listeners);

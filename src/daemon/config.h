@@ -36,6 +36,7 @@ struct config_host {
 };
 
 struct config_url {
+    bool embedded; /* the one host is the workers' own socket of the embedded broker */
     bool tls;
     size_t host_count; /* at least 1, in the order of the file */
     struct config_host *hosts;
@@ -159,6 +160,62 @@ struct config_listener {
     char *raw_emit;
 };
 
+/* An address to listen on, and where it was said. */
+struct config_address {
+    struct config_host host; /* "*": all addresses */
+    char *shown;             /* as written */
+    int line;                /* 0: the default */
+};
+
+struct config_addresses {
+    size_t count;
+    struct config_address *items;
+};
+
+/* [broker]: the embedded broker. Only with `url = embedded:`; otherwise all zero. */
+struct config_broker {
+    struct config_where where; /* line 0: the file has no such section */
+    struct config_addresses listen, listen_tls;
+    char *tls_certificate, *tls_key, *tls_ca; /* NULL: not set */
+    char *tls_key_password_file;              /* NULL: not set; already read */
+    char *tls_key_password;                   /* NULL: none. Never logged. */
+    bool tls_verify;
+    char *data;
+    int64_t memory_limit; /* resolved: never 0 */
+    int64_t disk_free_limit;
+    int64_t max_message_size;
+    int64_t frame_max, channel_max;
+    int64_t heartbeat; /* ms; 0: none */
+    int64_t connection_max, queue_max, consumer_max;
+    int64_t handshake_timeout;
+    struct hark_list vhosts; /* besides "/" and the url's */
+    char *definitions;       /* NULL: none */
+    int64_t drain_timeout;
+    struct hark_list raw_listen, raw_listen_tls; /* what the addresses were made of */
+};
+
+struct config_permission {
+    char *vhost, *configure, *write, *read; /* the last three are regular expressions */
+    int line;                               /* 0: the default */
+};
+
+enum config_hashing { CONFIG_HASHING_SHA256, CONFIG_HASHING_SHA512, CONFIG_HASHING_MD5 };
+
+/* [user NAME], of the embedded broker */
+struct config_user {
+    struct config_where where;
+    const char *name;
+    char *password;      /* from the file or password_file; NULL: none. Never logged. */
+    char *password_file; /* NULL: not set; already read */
+    char *password_hash; /* NULL: none. Never logged. */
+    int hashing_algorithm; /* enum config_hashing */
+    char *tags;            /* separated by blanks */
+    bool loopback_only;
+    size_t permission_count; /* without any in the file: everything in "/" */
+    struct config_permission *permissions;
+    struct hark_list raw_tags, raw_permission; /* what the above was made of */
+};
+
 struct config {
     char *path; /* the main file */
     struct config_general general;
@@ -168,6 +225,9 @@ struct config {
     struct config_exchange *exchanges;
     struct config_queue *queues;
     struct config_listener *listeners;
+    struct config_broker broker;
+    size_t user_count;
+    struct config_user *users;
     struct ini *ini; /* names and labels point into it */
 };
 
@@ -178,6 +238,9 @@ struct config *config_read(const char *path, struct ini_errors *errors) HARK_MUS
 struct config *config_parse(const char *name, const char *text, size_t length,
                             struct ini_errors *errors) HARK_MUSTCHECK;
 void config_free(struct config *config);
+
+/* The name that the users' module knows it by. */
+const char *config_hashing_name(int hashing);
 
 /* By name; NULL if the file has no such section. */
 struct config_exchange *config_find_exchange(const struct config *config, const char *name);

@@ -43,6 +43,10 @@ void config_print_defaults(FILE *out)
     fputs("\n; more files to read, relative to this one, sorted: a name or a pattern\n"
           "; one value, key repeatable\n;include =\n",
           out);
+    fputs("\n\n; only with url = embedded:\n;[broker]\n", out);
+    print_commented(config_broker_table, out);
+    fputs("\n\n; users of the embedded broker\n;[user NAME]\n", out);
+    print_commented(config_user_table, out);
     fputs("\n\n;[exchange NAME]\n", out);
     print_commented(config_exchange_table, out);
     fputs("\n\n;[queue NAME]\n", out);

@@ -13,6 +13,8 @@ extern const struct hark_setting config_general_table[];
 extern const struct hark_setting config_exchange_table[];
 extern const struct hark_setting config_queue_table[];
 extern const struct hark_setting config_listener_table[];
+extern const struct hark_setting config_broker_table[];
+extern const struct hark_setting config_user_table[];
 
 const struct hark_module *config_find_module(const char *name);
 
@@ -33,6 +35,13 @@ void config_complain(struct config_reader *reader, const char *key, const char *
 /* All sections into reader->config, whose arrays are large enough. */
 void config_read_sections(struct config_reader *reader);
 void config_read_listener(struct config_reader *reader, struct config_listener *listener);
+/* After [hark]: without an embedded url they are mistakes. */
+void config_read_broker(struct config_reader *reader);
+void config_read_user(struct config_reader *reader, struct config_user *user);
+void config_broker_free(struct config_broker *broker);
+void config_user_free(struct config_user *user);
+/* Replaces *secret by the first line of the file, unless path is NULL. */
+void config_secret(struct config_reader *reader, const char *key, const char *path, char **secret);
 /* tables[0] fills into[0], tables[1] (NULL: none) into[1]. False: there were errors. */
 bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables,
                  void *const *into);
@@ -45,6 +54,10 @@ const struct ini_entry *config_entry(const struct config_reader *reader, const c
 int config_url_parse(const char *text, struct config_url *url, char *error,
                      size_t size) HARK_MUSTCHECK;
 void config_url_free(struct config_url *url);
+/* `name`, `name:port`, `[address]`, `[address]:port`; without a port, host->port stays. The hint goes
+ * behind the message about a bad port. */
+int config_host_parse(const char *text, const char *end, struct config_host *host,
+                      const char *port_hint, char *error, size_t size) HARK_MUSTCHECK;
 /* The first line of a file; a relative name is first looked for in $CREDENTIALS_DIRECTORY. */
 char *config_read_secret(const char *path, char *error, size_t size) HARK_MUSTCHECK;
 void config_forget(char *secret);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sections into their structs: [hark], [exchange], [queue]. */
+/* Sections into their structs: [hark], [exchange], [queue]; the others have files of their own. */
 #include "base/settings.h"
 #include "daemon/config_private.h"
 #include "net/tls.h"
@@ -91,8 +91,7 @@ void config_check_name(struct config_reader *reader, const char *example)
 
 /* ---- [hark] ---- */
 
-static void read_secret(struct config_reader *reader, const char *key, const char *path,
-                        char **secret)
+void config_secret(struct config_reader *reader, const char *key, const char *path, char **secret)
 {
     char error[ERROR_SIZE];
 
@@ -115,6 +114,8 @@ static void check_tls(struct config_reader *reader)
     struct tls_context *context;
     char error[ERROR_SIZE];
 
+    if (reader->config->url.embedded)
+        return; /* over a socket of our own, where the workers are known */
     if (general->auth == CONFIG_AUTH_EXTERNAL && !reader->config->url.tls)
         config_complain(reader, "auth", "auth = external: needs TLS, an amqps:// url");
     else if (general->auth == CONFIG_AUTH_EXTERNAL && general->tls_certificate == NULL)
@@ -144,9 +145,9 @@ static void read_general(struct config_reader *reader)
         return;
     if (config_url_parse(general->url, &config->url, error, sizeof(error)) != 0)
         config_complain(reader, "url", "url: %s", error);
-    read_secret(reader, "password_file", general->password_file, &config->url.password);
-    read_secret(reader, "tls_key_password_file", general->tls_key_password_file,
-                &config->tls_key_password);
+    config_secret(reader, "password_file", general->password_file, &config->url.password);
+    config_secret(reader, "tls_key_password_file", general->tls_key_password_file,
+                  &config->tls_key_password);
     check_tls(reader);
     if (general->reconnect_min > general->reconnect_max)
         config_complain(reader,
@@ -255,22 +256,22 @@ static void read_queue(struct config_reader *reader, struct config_queue *queue)
 
 static void check_kind(struct config_reader *reader)
 {
-    static const char *const kinds[] = {"hark", "exchange", "queue", "listener"};
+    static const char *const kinds[] = {"hark", "broker", "exchange", "queue", "listener", "user"};
     const char *kind = reader->section->kind,
                *nearest = settings_nearest_word(kinds, HARK_COUNT(kinds), kind);
 
     for (size_t i = 0; i < HARK_COUNT(kinds); i++)
-        if (strcmp(kinds[i], kind) == 0 && (i > 0 || reader->section->name[0] == 0))
+        if (strcmp(kinds[i], kind) == 0 && (i > 1 || reader->section->name[0] == 0))
             return;
-    if (strcmp(kind, "hark") == 0)
-        config_complain(reader, NULL, "the section [hark] has no name");
+    if (strcmp(kind, "hark") == 0 || strcmp(kind, "broker") == 0)
+        config_complain(reader, NULL, "the section [%s] has no name", kind);
     else if (nearest != NULL)
         config_complain(reader, NULL, "unknown section; did you mean [%s%s%s]?", nearest,
                         reader->section->name[0] ? " " : "", reader->section->name);
     else
         config_complain(
             reader, NULL,
-            "unknown section; there are [hark], [exchange NAME], [queue NAME] and [listener NAME]");
+            "unknown section; there are [hark], [broker], [exchange NAME], [queue NAME], [listener NAME] and [user NAME]");
 }
 
 void config_read_sections(struct config_reader *reader)
@@ -278,23 +279,32 @@ void config_read_sections(struct config_reader *reader)
     struct config *config = reader->config;
     const struct ini *ini = config->ini;
     static char hark[] = "hark", label[] = "[hark]", no_name[] = "";
+    static char broker_kind[] = "broker", broker_label[] = "[broker]";
     struct ini_section none = {.kind = hark, .name = no_name, .label = label, .file = config->path};
-    const struct ini_section *general = &none;
+    struct ini_section no_broker = {
+        .kind = broker_kind, .name = no_name, .label = broker_label, .file = config->path};
+    const struct ini_section *general = &none, *broker = &no_broker;
 
     for (size_t i = 0; i < ini->section_count; i++) {
         start(reader, &ini->sections[i]);
         check_kind(reader);
         if (strcmp(ini->sections[i].label, label) == 0)
             general = &ini->sections[i];
+        if (strcmp(ini->sections[i].label, broker_label) == 0)
+            broker = &ini->sections[i];
     }
     start(reader, general);
     read_general(reader);
+    start(reader, broker);
+    config_read_broker(reader);
     for (size_t i = 0; i < ini->section_count; i++) {
         start(reader, &ini->sections[i]);
         if (strcmp(reader->section->kind, "exchange") == 0)
             read_exchange(reader, &config->exchanges[config->exchange_count++]);
         else if (strcmp(reader->section->kind, "queue") == 0)
             read_queue(reader, &config->queues[config->queue_count++]);
+        else if (strcmp(reader->section->kind, "user") == 0)
+            config_read_user(reader, &config->users[config->user_count++]);
     }
     for (size_t i = 0; i < ini->section_count; i++) {
         start(reader, &ini->sections[i]);

@@ -24,7 +24,7 @@ const struct hark_setting config_general_table[] = {
      .fallback = "amqp://guest:guest@127.0.0.1:5672/%2f",
      .help =
          "broker: amqp://user:password@host1:5672,host2/vhost, percent-encoded; amqps:// for TLS; "
-         "amqp+unix:///path for a Unix socket"},
+         "amqp+unix:///path for a Unix socket; embedded: for harkd's own"},
     {.name = "password_file",
      .type = HARK_STRING,
      .offset = GENERAL(password_file),

@@ -4,6 +4,7 @@
  *
  *     amqp://user:password@host:port,[::1]:port/vhost      amqps:// with TLS
  *     amqp+unix://user:password@/run/rabbitmq.sock?vhost=name
+ *     embedded:/vhost                                      harkd's own broker
  *
  * User, password, host, path and virtual host are percent-encoded. Without a user: guest with the
  * password guest. Without a virtual host: "/", also for a URL that ends in a single slash, as most
@@ -67,34 +68,27 @@ static int decode(const char *text, size_t length, char **to, char *error, size_
     return 0;
 }
 
-static int parse_port(const char *text, const char *end, uint16_t *port, char *error, size_t size)
+static int parse_port(const char *text, const char *end, uint16_t *port, const char *hint, char *error,
+                      size_t size)
 {
     long number = 0;
 
     for (const char *digit = text; digit < end; digit++)
         number = *digit >= '0' && *digit <= '9' && number < 100000 ? number * 10 + *digit - '0'
                                                                    : 100000;
-    if (text == end || number < 1 || number > 65535)
-        return fail(
-            error, size,
-            "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
-            "written %40 %3a %2f");
+    if (text == end || number < 1 || number > 65535) {
+        snprintf(error, size, "expected a port from 1 to 65535 behind the colon of a host%s", hint);
+        return -1;
+    }
     *port = (uint16_t)number;
     return 0;
 }
 
-/* `name`, `name:port`, `[address]`, `[address]:port` */
-static int add_host(struct config_url *url, const char *text, const char *end, char *error,
-                    size_t size)
+int config_host_parse(const char *text, const char *end, struct config_host *host, const char *port_hint,
+                      char *error, size_t size)
 {
-    struct config_host *hosts = realloc(url->hosts, (url->host_count + 1) * sizeof(*hosts)), *host;
     const char *name = text, *name_end, *colon;
 
-    if (hosts == NULL)
-        return fail(error, size, "out of memory");
-    url->hosts = hosts;
-    host = &hosts[url->host_count++];
-    *host = (struct config_host){.port = url->tls ? 5671 : 5672};
     if (text < end && text[0] == '[') {
         name++;
         name_end = memchr(text, ']', (size_t)(end - text));
@@ -110,11 +104,25 @@ static int add_host(struct config_url *url, const char *text, const char *end, c
             return fail(error, size,
                         "more than one colon in a host: an IPv6 address stands in [ ]");
     }
-    if (colon != NULL && colon < end && parse_port(colon + 1, end, &host->port, error, size) != 0)
+    if (colon != NULL && colon < end &&
+        parse_port(colon + 1, end, &host->port, port_hint, error, size) != 0)
         return -1;
     if (name == name_end)
         return fail(error, size, "a host without a name");
     return decode(name, (size_t)(name_end - name), &host->host, error, size);
+}
+
+static int add_host(struct config_url *url, const char *text, const char *end, char *error,
+                    size_t size)
+{
+    struct config_host *hosts = realloc(url->hosts, (url->host_count + 1) * sizeof(*hosts)), *host;
+
+    if (hosts == NULL)
+        return fail(error, size, "out of memory");
+    url->hosts = hosts;
+    host = &hosts[url->host_count++];
+    *host = (struct config_host){.port = url->tls ? 5671 : 5672};
+    return config_host_parse(text, end, host, "; in a password, @ : / are written %40 %3a %2f", error, size);
 }
 
 static int add_hosts(struct config_url *url, const char *text, const char *end, char *error,
@@ -197,11 +205,30 @@ static int parse_network(struct config_url *url, const char *text, char *error, 
     return decode(slash + 1, strlen(slash + 1), &url->vhost, error, size);
 }
 
+/* The path of the workers' socket is filled in when it is known where the data is. */
+static int parse_embedded(struct config_url *url, const char *text, char *error, size_t size)
+{
+    url->hosts = calloc(1, sizeof(*url->hosts));
+    if (url->hosts == NULL)
+        return fail(error, size, "out of memory");
+    url->host_count = 1;
+    if (text[0] == 0 || strcmp(text, "/") == 0)
+        return 0;
+    if (text[0] != '/' || strpbrk(text + 1, "/@?") != NULL)
+        return fail(error, size,
+                    "expected embedded: or embedded:/vhost, where / @ ? in the virtual host's name are "
+                    "written %2f %40 %3f");
+    return decode(text + 1, strlen(text + 1), &url->vhost, error, size);
+}
+
 /* As a URL again, but for people: no password, nothing encoded. */
 static int show(struct config_url *url)
 {
     size_t room = strlen(url->user) + strlen(url->vhost) + 64, used;
+    const char *vhost = strcmp(url->vhost, "/") == 0 ? "%2f" : url->vhost;
 
+    if (url->embedded)
+        return asprintf(&url->shown, "embedded:/%s", vhost) > 0 ? 0 : -1;
     for (size_t i = 0; i < url->host_count; i++)
         room += 16 + strlen(url->hosts[i].path ? url->hosts[i].path : url->hosts[i].host);
     url->shown = malloc(room);
@@ -222,8 +249,7 @@ static int show(struct config_url *url)
                                      strchr(host->host, ':') ? "%s[%s]:%u" : "%s%s:%u",
                                      i > 0 ? "," : "", host->host, host->port);
     }
-    snprintf(url->shown + used, room - used, url->hosts[0].path ? "?vhost=%s" : "/%s",
-             strcmp(url->vhost, "/") == 0 ? "%2f" : url->vhost);
+    snprintf(url->shown + used, room - used, url->hosts[0].path ? "?vhost=%s" : "/%s", vhost);
     return 0;
 }
 
@@ -236,12 +262,15 @@ int config_url_parse(const char *text, struct config_url *url, char *error, size
     if (url->user == NULL || url->password == NULL || url->vhost == NULL)
         return fail(error, size, "out of memory");
     url->tls = strncmp(text, "amqps://", 8) == 0;
-    if (strncmp(text, "amqp+unix://", 12) == 0)
+    url->embedded = strncmp(text, "embedded:", 9) == 0;
+    if (url->embedded)
+        result = parse_embedded(url, text + 9, error, size);
+    else if (strncmp(text, "amqp+unix://", 12) == 0)
         result = parse_unix(url, text + 12, error, size);
     else if (url->tls || strncmp(text, "amqp://", 7) == 0)
         result = parse_network(url, text + (url->tls ? 8 : 7), error, size);
     else
-        result = fail(error, size, "expected amqp://, amqps:// or amqp+unix://");
+        result = fail(error, size, "expected amqp://, amqps://, amqp+unix:// or embedded:");
     if (result == 0 && strlen(url->vhost) > 255)
         result = fail(error, size, "the virtual host's name has more than 255 bytes");
     if (result == 0 && show(url) != 0)

@@ -258,8 +258,8 @@ START_TEST(test_unknown)
     ck_assert_str_eq(bad("[queues q]\n"),
                      "hark.ini:1: [queues q] unknown section; did you mean [queue q]?");
     ck_assert_str_eq(bad("[elsewhere]\n"),
-                     "hark.ini:1: [elsewhere] unknown section; there are [hark], [exchange NAME], "
-                     "[queue NAME] and [listener NAME]");
+                     "hark.ini:1: [elsewhere] unknown section; there are [hark], [broker], [exchange NAME], "
+                     "[queue NAME], [listener NAME] and [user NAME]");
     ck_assert_str_eq(bad("[hark x]\n"), "hark.ini:1: [hark x] the section [hark] has no name");
     ck_assert_str_eq(bad("[queue]\n"),
                      "hark.ini:1: [queue] the section needs a name, as in [queue signups]");

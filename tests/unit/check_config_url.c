@@ -72,8 +72,8 @@ START_TEST(test_bad)
         "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
         "written %40 %3a %2f";
 
-    ck_assert_str_eq(bad("http://h"), "expected amqp://, amqps:// or amqp+unix://");
-    ck_assert_str_eq(bad(""), "expected amqp://, amqps:// or amqp+unix://");
+    ck_assert_str_eq(bad("http://h"), "expected amqp://, amqps://, amqp+unix:// or embedded:");
+    ck_assert_str_eq(bad(""), "expected amqp://, amqps://, amqp+unix:// or embedded:");
     ck_assert_str_eq(bad("amqp://h:"), port);
     ck_assert_str_eq(bad("amqp://h:0"), port);
     ck_assert_str_eq(bad("amqp://h:65536"), port);
