@@ -118,6 +118,7 @@ static void link_reap(struct loop_task *task)
     buf_free(&link->in);
     buf_free(&link->out);
     free(link->tls_name);
+    free(link->peer_name);
     free(link);
 }
 
@@ -185,6 +186,7 @@ static void link_opened(struct link *link)
     int64_t now = loop_now(link->loop);
 
     link->state = LINK_OPEN;
+    link->peer_name = stream_peer_name(&link->stream);
     link->deadline = 0;
     evtimer_del(link->timer);
     link_arm_write(link, false);
@@ -204,6 +206,31 @@ void link_shake(struct link *link)
         link_end(link, NULL, "while shaking hands for TLS: %s", link->stream.why);
 }
 
+static bool link_peer_is_here(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage storage;
+    } address;
+    socklen_t length = sizeof(address);
+    const struct in6_addr *v6 = &address.v6.sin6_addr;
+
+    if (getpeername(fd, &address.any, &length) != 0)
+        return false;
+    switch (address.any.sa_family) {
+    case AF_UNIX:
+        return true;
+    case AF_INET:
+        return ntohl(address.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    case AF_INET6:
+        return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == IN_LOOPBACKNET);
+    default:
+        return false;
+    }
+}
+
 /* Takes the descriptor, also when it fails. */
 static int link_take(struct link *link, int fd)
 {
@@ -212,6 +239,7 @@ static int link_take(struct link *link, int fd)
     /* Frames are gathered by us, so Nagle could only add delay. Both fail on a Unix socket, which needs neither. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    link->loopback = link_peer_is_here(fd);
     if (stream_open(&link->stream, fd, link->tls, link->tls_name) != 0 || link_watch(link) != 0)
         return -1;
     link->state = LINK_SHAKING;
@@ -319,6 +347,16 @@ void link_set_frame_max(struct link *link, uint32_t frame_max)
 const char *link_name(const struct link *link)
 {
     return link->name;
+}
+
+const char *link_peer_name(const struct link *link)
+{
+    return link->peer_name;
+}
+
+bool link_is_loopback(const struct link *link)
+{
+    return link->loopback;
 }
 
 void link_calls(const struct link *link, uint64_t *reads, uint64_t *writes)

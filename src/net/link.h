@@ -77,6 +77,10 @@ void link_close(struct link *link);
 void link_close_after_flush(struct link *link, int64_t ms);
 
 const char *link_name(const struct link *link); /* "127.0.0.1:5672", for messages */
+/* The common name of the peer's certificate, verified; NULL: none. From `open` on. */
+const char *link_peer_name(const struct link *link);
+/* The peer is on this machine: 127.0.0.0/8 (also as ::ffff:127.0.0.1), ::1, a Unix socket. From `open` on. */
+bool link_is_loopback(const struct link *link);
 /* System calls so far, for the benchmark: reads, writes. */
 void link_calls(const struct link *link, uint64_t *reads, uint64_t *writes);
 

@@ -31,6 +31,8 @@ struct link {
     struct stream stream;
     struct tls_context *tls;
     char *tls_name;
+    char *peer_name; /* from its certificate */
+    bool loopback;
 
     struct event *readable, *writable;
     struct event *again;  /* TLS holds bytes back: the descriptor will not say so */

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define STREAM_NAME_MAX 255
+
 /* Whose certificate it must be. A name is also told to the server (SNI), which addresses must not be (RFC 6066, 3). */
 static int stream_name(SSL *ssl, const char *name)
 {
@@ -159,6 +161,34 @@ ssize_t stream_write(struct stream *stream, const void *from, size_t size)
 bool stream_buffered(const struct stream *stream)
 {
     return stream->ssl != NULL && SSL_has_pending(stream->ssl) == 1;
+}
+
+static char *stream_common_name(const X509_NAME *subject)
+{
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), length;
+    unsigned char *text;
+    char *name = NULL;
+
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+        return NULL;
+    length = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    if (length < 0)
+        return NULL;
+    if (length > 0 && length <= STREAM_NAME_MAX && memchr(text, 0, (size_t)length) == NULL)
+        name = strndup((const char *)text, (size_t)length);
+    OPENSSL_free(text);
+    return name;
+}
+
+char *stream_peer_name(const struct stream *stream)
+{
+    const X509 *certificate;
+
+    if (stream->ssl == NULL || (SSL_get_verify_mode(stream->ssl) & SSL_VERIFY_PEER) == 0 ||
+        SSL_get_verify_result(stream->ssl) != X509_V_OK)
+        return NULL;
+    certificate = SSL_get0_peer_certificate(stream->ssl);
+    return certificate != NULL ? stream_common_name(X509_get_subject_name(certificate)) : NULL;
 }
 
 /* close_notify, if there is room for it; the peer's own is not waited for. */

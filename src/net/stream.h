@@ -32,6 +32,9 @@ static inline bool stream_is_tls(const struct stream *stream)
 }
 /* After a read that brought something: TLS has read more, so another read makes sense. */
 bool stream_buffered(const struct stream *stream);
+/* The common name of the peer's certificate, if the peer showed one and it was verified: a string of the caller's to free.
+ * NULL: none; several, one with a byte 0 in it, or one over 255 bytes, which name nobody; or no memory. */
+char *stream_peer_name(const struct stream *stream) HARK_MUSTCHECK;
 /* Nothing more will be written: says so to the peer (close_notify, end of file), once, without waiting. */
 void stream_finish(struct stream *stream);
 void stream_close(struct stream *stream);

@@ -19,7 +19,8 @@ static void add_extension(X509 *certificate, X509 *issuer, int nid, const char *
     X509_EXTENSION_free(extension);
 }
 
-static X509 *make(EVP_PKEY *key, const char *name, const struct authority *by, bool expired)
+static X509 *make(EVP_PKEY *key, const struct common_name *names, size_t count, const struct authority *by,
+                  bool expired)
 {
     static long serial = 1;
     X509 *certificate = X509_new();
@@ -32,7 +33,10 @@ static X509 *make(EVP_PKEY *key, const char *name, const struct authority *by, b
     X509_gmtime_adj(X509_getm_notAfter(certificate), expired ? -86400 : 86400);
     X509_set_pubkey(certificate, key);
     subject = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    for (size_t i = 0; i < count; i++)
+        ck_assert_int_eq(X509_NAME_add_entry_by_NID(subject, NID_commonName, V_ASN1_UTF8STRING,
+                                                    (const unsigned char *)names[i].text, names[i].length, -1, 0),
+                         1);
     X509_set_issuer_name(certificate, by != NULL ? X509_get_subject_name(by->certificate) : subject);
     return certificate;
 }
@@ -42,7 +46,7 @@ struct authority authority_new(const char *name)
     struct authority authority = {.key = EVP_EC_gen("P-256")};
 
     ck_assert_ptr_nonnull(authority.key);
-    authority.certificate = make(authority.key, name, NULL, false);
+    authority.certificate = make(authority.key, &(struct common_name){name, -1}, 1, NULL, false);
     add_extension(authority.certificate, authority.certificate, NID_basic_constraints, "critical,CA:TRUE");
     ck_assert_int_gt(X509_sign(authority.certificate, authority.key, EVP_sha256()), 0);
     return authority;
@@ -73,14 +77,11 @@ void authority_write(const struct authority *authority, const char *path)
     fclose(file);
 }
 
-void certificate_write(const struct authority *authority, const char *path, const char *names, bool expired,
-                       const char *password)
+static void sign_and_write(const struct authority *authority, const char *path, X509 *certificate, EVP_PKEY *key,
+                           const char *password)
 {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = make(key, "somebody", authority, expired);
     FILE *file = create(path);
 
-    add_extension(certificate, authority->certificate, NID_subject_alt_name, names);
     ck_assert_int_gt(X509_sign(certificate, authority->key, EVP_sha256()), 0);
     ck_assert_int_eq(PEM_write_X509(file, certificate), 1);
     ck_assert_int_eq(PEM_write_PKCS8PrivateKey(file, key, password != NULL ? EVP_aes_256_cbc() : NULL, NULL, 0, NULL,
@@ -89,4 +90,22 @@ void certificate_write(const struct authority *authority, const char *path, cons
     fclose(file);
     X509_free(certificate);
     EVP_PKEY_free(key);
+}
+
+void certificate_write(const struct authority *authority, const char *path, const char *names, bool expired,
+                       const char *password)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *certificate = make(key, &(struct common_name){"somebody", -1}, 1, authority, expired);
+
+    add_extension(certificate, authority->certificate, NID_subject_alt_name, names);
+    sign_and_write(authority, path, certificate, key, password);
+}
+
+void certificate_write_named(const struct authority *authority, const char *path, const struct common_name *names,
+                             size_t count)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+
+    sign_and_write(authority, path, make(key, names, count, authority, false), key, NULL);
 }

@@ -423,6 +423,8 @@ START_TEST(test_accept)
     ck_assert_ptr_nonnull(other.link);
     ck_assert_uint_eq(other.opened, 0);
     peer_until(loop, other.opened == 1);
+    ck_assert(link_is_loopback(other.link));
+    ck_assert_ptr_null(link_peer_name(other.link));
     close(fd);
     fd = pair[1];
     say_frames(&at, 100, 10);

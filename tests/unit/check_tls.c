@@ -136,6 +136,7 @@ START_TEST(test_good_name)
     meet(good_names[_i].host, good_names[_i].name);
     peer_until(loop, client.opened == 1 && server.opened == 1);
     ck_assert_int_ge(SSL_version(client.link->stream.ssl), TLS1_2_VERSION);
+    ck_assert_ptr_null(link_peer_name(server.link)); /* was not asked for one */
 }
 END_TEST
 
@@ -192,6 +193,45 @@ START_TEST(test_client_certificate)
     contexts("server", true, "client");
     meet("127.0.0.1", NULL);
     peer_until(loop, client.opened == 1 && server.opened == 1);
+    ck_assert_str_eq(link_peer_name(server.link), "somebody");
+    ck_assert_str_eq(link_peer_name(client.link), "somebody");
+    ck_assert(link_is_loopback(server.link));
+}
+END_TEST
+
+#define LONG_NAME "0123456789012345678901234567890123456789012345678901234567890123"
+
+/* Whom a certificate names: only what is one name, whole. */
+static const struct {
+    struct common_name names[2];
+    size_t count;
+    const char *expected;
+} named[] = {
+    {{{"j\xc3\xbcrgen", -1}}, 1, "j\xc3\xbcrgen"}, {{{LONG_NAME, -1}}, 1, LONG_NAME},
+    {{{"admin\0.evil", 11}}, 1, NULL},             {{{"admin", -1}, {"other", -1}}, 2, NULL},
+    {{{NULL, 0}}, 0, NULL},
+};
+
+START_TEST(test_common_name)
+{
+    struct authority good = authority_new("good");
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/ca", folder);
+    authority_write(&good, path);
+    snprintf(path, sizeof(path), "%s/client", folder);
+    certificate_write_named(&good, path, named[_i].names, named[_i].count);
+    contexts("stranger", true, "client");
+    SSL_CTX_set_verify(client_tls->ssl, SSL_VERIFY_NONE, NULL);
+    meet("127.0.0.1", NULL);
+    peer_until(loop, client.opened == 1 && server.opened == 1);
+    if (named[_i].expected == NULL)
+        ck_assert_ptr_null(link_peer_name(server.link));
+    else
+        ck_assert_str_eq(link_peer_name(server.link), named[_i].expected);
+    /* Nobody verified the server's. */
+    ck_assert_ptr_null(link_peer_name(client.link));
+    authority_free(&good);
 }
 END_TEST
 
@@ -421,6 +461,7 @@ int main(void)
     tcase_add_test(tcase, test_expired);
     tcase_add_test(tcase, test_no_verification);
     tcase_add_test(tcase, test_client_certificate);
+    tcase_add_loop_test(tcase, test_common_name, 0, (int)HARK_COUNT(named));
     tcase_add_loop_test(tcase, test_no_client_certificate, 0, 2);
     tcase_add_test(tcase, test_old_version);
     tcase_add_test(tcase, test_plain_server);
