@@ -58,8 +58,6 @@ START_TEST(test_loopback)
     struct ifaddrs *addresses;
     char text[64];
 
-    ck_assert(link_is_loopback(there.link));
-    link_close(there.link);
     loopback_is(AF_INET6, "::1", true);
     loopback_is(AF_INET, "127.0.0.1", true); /* arrives as ::ffff:127.0.0.1 */
     loopback_is(AF_INET, "127.200.0.3", true);
