@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Cases of the protocol: what a client sees, the same on every broker of the rig."""
+import pytest
+
+from differences import DIFFERENCES
+from rig.peer import Peer
+
+
+@pytest.fixture
+def connect(broker):
+    """connect(**options) opens a connection; see rig/peer.py. All are hung up at the end of the test."""
+    peers = []
+
+    def make(**options):
+        peer = Peer(broker, **options)
+        peers.append(peer)
+        return peer
+    yield make
+    for peer in peers:
+        peer.hang_up()
+
+
+@pytest.fixture
+def peer(connect):
+    """A connection to the test's vhost."""
+    return connect()
+
+
+@pytest.fixture
+def ch(peer):
+    """A channel of `peer`."""
+    return peer.channel()
+
+
+def pytest_collection_modifyitems(items):
+    """What differs on purpose must fail where it is said to, or the list is out of date."""
+    for item in items:
+        broker = getattr(item, "callspec", None) and item.callspec.params.get("broker_process")
+        reason = DIFFERENCES.get(broker, {}).get(item.name.replace("[%s]" % broker, "").replace(broker + "-", ""))
+        if reason:
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
