@@ -48,91 +48,15 @@ static void worker_figures(struct worker *worker)
     }
 }
 
-/* ---- the dispatcher's ports ---- */
+/* ---- consuming ---- */
 
-static struct ticket worker_ticket(const struct dispatch_ticket *from)
-{
-    return (struct ticket){
-        .consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
-}
-
-static void worker_ack(void *arg, const struct dispatch_ticket *from)
-{
-    struct ticket ticket = worker_ticket(from);
-
-    (void)arg;
-    consumer_ack(&ticket);
-}
-
-static void worker_reject(void *arg, const struct dispatch_ticket *from)
-{
-    struct ticket ticket = worker_ticket(from);
-
-    (void)arg;
-    consumer_reject(&ticket);
-}
-
-static void worker_keep(struct worker *worker, struct outgoing *outgoing)
-{
-    struct outgoing **end = &worker->early;
-
-    while (*end != NULL)
-        end = &(*end)->next;
-    outgoing->next = NULL;
-    *end = outgoing;
-}
-
-static void worker_publish(void *arg, struct outgoing *outgoing)
-{
-    struct worker *worker = arg;
-
-    if (worker->publisher != NULL)
-        publisher_send(worker->publisher, outgoing);
-    else if (worker->plan == NULL) /* from a module's open(): there is no client yet */
-        worker_keep(worker, outgoing);
-    else
-        outgoing->done(outgoing, OUTCOME_ABANDONED, "");
-}
-
-static void worker_redeclare(void *arg)
+void worker_redeclare(void *arg)
 {
     struct worker *worker = arg;
 
     if (session_is_open(worker->consuming) && !worker->draining)
         topology_declare(worker->topology);
 }
-
-static void worker_enter(void *arg, const struct dispatch_call *call)
-{
-    struct worker *worker = arg;
-
-    slot_enter(worker->start->slot, call->listener, call->queue, call->routing_key, call->message_id, call->identity);
-}
-
-static void worker_leave(void *arg)
-{
-    slot_leave(((struct worker *)arg)->start->slot);
-}
-
-static unsigned worker_crashes(void *arg, uint64_t identity)
-{
-    return crashes_count(((struct worker *)arg)->start->crashes, identity);
-}
-
-static void worker_forget(void *arg, uint64_t identity)
-{
-    crashes_forget(((struct worker *)arg)->start->crashes, identity);
-}
-
-static void worker_group(void *slot, pid_t pgid, bool alive)
-{
-    if (alive)
-        slot_add_group(slot, pgid);
-    else
-        slot_remove_group(slot, pgid);
-}
-
-/* ---- consuming ---- */
 
 static void worker_delivery(void *arg, const struct ticket *from, bool redelivered, struct message *message,
                             uint64_t oversized)
@@ -465,19 +389,7 @@ static void worker_close(struct worker *worker)
 int worker_run(const struct worker_start *start)
 {
     struct worker worker = {.start = start, .config = start->config, .loop = loop_new()};
-    struct dispatch_ports ports = {
-        .arg = &worker,
-        .ack = worker_ack,
-        .reject = worker_reject,
-        .publish = worker_publish,
-        .redeclare = worker_redeclare,
-        .enter = worker_enter,
-        .leave = worker_leave,
-        .crashes = worker_crashes,
-        .forget = worker_forget,
-        .group = worker_group,
-        .group_arg = start->slot,
-    };
+    struct dispatch_ports ports = worker_ports(&worker);
     int status = EX_CONFIG;
 
     if (worker.loop == NULL || worker_open_events(&worker) != 0) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What worker.c (its life) and worker_open.c (its making) share. */
+/* What worker.c (its life), worker_open.c (its making) and worker_ports.c (its dispatcher's ends) share. */
 #ifndef DAEMON_WORKER_PRIVATE_H
 #define DAEMON_WORKER_PRIVATE_H
 
@@ -47,7 +47,12 @@ int worker_open_listeners(struct worker *worker) HARK_MUSTCHECK;
 /* Sessions, topology, publisher, consumers; nothing is started. */
 int worker_open_client(struct worker *worker) HARK_MUSTCHECK;
 
-/* ---- worker.c: what they call back ---- */
+/* ---- worker_ports.c ---- */
+struct dispatch_ports worker_ports(struct worker *worker);
+
+/* ---- worker.c ---- */
+void worker_redeclare(void *worker);
+/* What the client calls back. */
 extern const struct session_ops worker_consuming_ops, worker_publishing_ops;
 extern const struct topology_ops worker_topology_ops;
 extern const struct publisher_ops worker_publisher_ops;
