@@ -143,6 +143,7 @@ static void child_readable(evutil_socket_t fd, short what, void *arg)
         event_del(child->readable); /* it ended; SIGCHLD says how */
     else
         supervisor_check(child->supervisor);
+    supervisor_stir(child->supervisor);
 }
 
 /* Pauses before the next start; the first death costs none. */
@@ -172,6 +173,7 @@ static void child_again(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (child_start(child) != 0)
         child_restart(child);
+    supervisor_stir(child->supervisor);
 }
 
 static int child_fork(struct child *child, int control)

@@ -50,6 +50,13 @@ unsigned slot_kill_groups(struct slot *slot)
     return killed;
 }
 
+void slot_wake(struct slot *slot)
+{
+    atomic_store_explicit(&slot->unwatched, 0, memory_order_relaxed);
+    if (slot->control >= 0)
+        (void)!send(slot->control, "w", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void slot_set_state(struct slot *slot, enum slot_state state)
 {
     if (atomic_load_explicit(&slot->state, memory_order_relaxed) >= (uint32_t)state)

@@ -62,6 +62,8 @@ struct slot {
     _Atomic uint64_t consuming; /* signs of life of the consumers */
     _Atomic uint32_t state;     /* enum slot_state */
     _Atomic uint32_t depth;     /* calls under way; notes[depth - 1] is the innermost */
+    _Atomic uint32_t unwatched; /* the supervisor wants to be woken by the next call */
+    _Atomic uint32_t own_events; /* a listener has events on the loop: not every call is noted */
     int control; /* the worker's end of the control socket; only meaningful in the worker */
     struct slot_figures figures;
     struct slot_note notes[SLOT_NOTES];
@@ -86,6 +88,16 @@ void slot_set_state(struct slot *slot, enum slot_state state);
  * full the group is not remembered: should the worker crash, that program would live on. */
 void slot_add_group(struct slot *slot, pid_t pgid);
 void slot_remove_group(struct slot *slot, pid_t pgid);
+
+/* Wakes the supervisor, which sleeps while nothing happens. */
+void slot_wake(struct slot *slot);
+
+/* Something has happened that it may want to know. */
+static inline void slot_stir(struct slot *slot)
+{
+    if (HARK_UNLIKELY(atomic_load_explicit(&slot->unwatched, memory_order_relaxed) != 0))
+        slot_wake(slot);
+}
 
 static inline void slot_bump(_Atomic uint64_t *figure, uint64_t by)
 {
@@ -142,6 +154,7 @@ static inline void slot_enter(struct slot *slot, struct span listener, struct sp
         note->id_length = slot_put(note->id, message_id);
     }
     atomic_store_explicit(&slot->depth, depth + 1, memory_order_release);
+    slot_stir(slot); /* it may hang in this call, so before it */
 }
 
 static inline void slot_leave(struct slot *slot)

@@ -82,6 +82,27 @@ static void supervisor_reap(struct supervisor *supervisor)
     }
 }
 
+static void supervisor_arm(struct supervisor *supervisor)
+{
+    int64_t ms = watch_period(supervisor);
+    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+    if (ms > 0)
+        evtimer_add(supervisor->tick, &wait);
+    else
+        evtimer_del(supervisor->tick);
+}
+
+void supervisor_stir(struct supervisor *supervisor)
+{
+    bool armed = evtimer_pending(supervisor->tick, NULL);
+
+    if (armed && !supervisor->asleep)
+        return;
+    watch_wake(supervisor);
+    supervisor_arm(supervisor);
+}
+
 static void supervisor_signal(evutil_socket_t signal, short what, void *arg)
 {
     struct supervisor *supervisor = arg;
@@ -93,15 +114,8 @@ static void supervisor_signal(evutil_socket_t signal, short what, void *arg)
         reload(supervisor);
     else
         supervisor_stop(supervisor);
+    supervisor_stir(supervisor);
     supervisor_check(supervisor);
-}
-
-static void supervisor_arm(struct supervisor *supervisor)
-{
-    int64_t ms = watch_period(supervisor);
-    struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
-    evtimer_add(supervisor->tick, &wait);
 }
 
 static void supervisor_tick(evutil_socket_t fd, short what, void *arg)

@@ -57,6 +57,7 @@ struct supervisor {
     struct dedup *dedup;
     int64_t dedup_entries;
     bool ready, stopping;
+    bool asleep;     /* nothing to watch until a worker stirs */
     int64_t watched; /* ms: when the watch last looked */
     int status;
     uint64_t past[8]; /* the figures of workers that have ended */
@@ -70,6 +71,8 @@ struct supervisor {
 int64_t supervisor_now(void);
 /* After anything has changed: ready? reloaded? over? */
 void supervisor_check(struct supervisor *supervisor);
+/* Something stirs in a worker, or is asked of the supervisor: it looks often again. */
+void supervisor_stir(struct supervisor *supervisor);
 /* Ends it all; the second time at once. */
 void supervisor_stop(struct supervisor *supervisor);
 
@@ -87,7 +90,8 @@ void child_close(struct child *child);
 void watch(struct supervisor *supervisor);
 void watch_status(struct supervisor *supervisor);          /* STATUS=, if it has changed */
 void watch_remember(const struct child *child);            /* its figures, before its slot goes */
-int64_t watch_period(const struct supervisor *supervisor); /* ms between two looks */
+int64_t watch_period(const struct supervisor *supervisor); /* ms to the next look; 0: never */
+void watch_wake(struct supervisor *supervisor); /* something stirs: looks often again */
 
 /* ---- reload.c ---- */
 struct generation *generation_new(struct supervisor *supervisor, struct config *config);

@@ -6,6 +6,14 @@
  * worker counts nothing. So the supervisor looks at the counters now and then, and only a worker
  * that has not moved since the last look is asked, by a byte on its control socket that makes its
  * loop turn. While messages or heartbeats flow nobody is woken for the sake of the watch.
+ *
+ * Nor is the supervisor woken while there is nothing to look at: no watchdog to feed, and all
+ * workers wait with nothing in hand. It tells them so (slot->unwatched), and the next call into a
+ * listener wakes it by a byte on the control socket, before the call. A worker could read the old
+ * flag just as the supervisor reads the old note; so it sleeps only when the flag has stood from
+ * one look to the next. What is left is a loop that hangs outside of any listener: for that it
+ * looks once in a long while. A listener that has asked for the loop itself is never unwatched,
+ * because its call-backs are not noted. (A process that is stopped is told by SIGCHLD.)
  */
 #include "daemon/supervisor_private.h"
 
@@ -19,10 +27,12 @@
 
 #define PERIOD_MAX 10000 /* ms between two looks when nothing asks for more */
 #define PERIOD_MIN 50
+#define PERIOD_ASLEEP 600000
 
 int64_t watch_period(const struct supervisor *supervisor)
 {
     int64_t ms = PERIOD_MAX, watchdog = supervisor->notify.watchdog_ms;
+    bool wanted = watchdog > 0 || notify_wanted(&supervisor->notify);
 
     if (watchdog > 0 && watchdog / 6 < ms)
         ms = watchdog / 6;
@@ -30,10 +40,51 @@ int64_t watch_period(const struct supervisor *supervisor)
          generation = generation->next) {
         int64_t hang = generation->config->general.hang_timeout;
 
+        wanted |= hang > 0;
         if (hang > 0 && hang / 3 < ms)
             ms = hang / 3;
     }
+    if (!wanted)
+        return 0;
+    if (supervisor->asleep)
+        return PERIOD_ASLEEP;
     return ms > PERIOD_MIN ? ms : PERIOD_MIN;
+}
+
+/* Nothing to see here since the last look, and the next call will wake us. */
+static bool watch_may_sleep(const struct child *child)
+{
+    struct slot *slot = child->slot;
+    uint32_t state;
+
+    if (child->pid == 0)
+        return true; /* its restart is on a timer */
+    state = atomic_load(&slot->state);
+    if (child->generation->retiring || state < SLOT_STARTED || state > SLOT_CONSUMING ||
+        child->asked > 0 || atomic_load(&slot->own_events) != 0 || atomic_load(&slot->depth) > 0 ||
+        atomic_load(&slot->figures.in_hand) > 0)
+        return false;
+    return atomic_exchange(&slot->unwatched, 1) != 0;
+}
+
+static bool watch_may_all_sleep(struct supervisor *supervisor)
+{
+    bool all = supervisor->notify.watchdog_ms == 0;
+
+    EACH_CHILD(supervisor, child)
+    all &= watch_may_sleep(child);
+    return all;
+}
+
+void watch_wake(struct supervisor *supervisor)
+{
+    if (!supervisor->asleep)
+        return;
+    supervisor->asleep = false;
+    supervisor->watched = supervisor_now();
+    EACH_CHILD(supervisor, child)
+    if (child->pid != 0)
+        child->turns = atomic_load(&child->slot->turns);
 }
 
 static void watch_kill(struct child *child, int64_t still)
@@ -107,6 +158,7 @@ void watch(struct supervisor *supervisor)
     well &= watch_child(child, now);
     if (well && supervisor->notify.watchdog_ms > 0)
         notify_send(&supervisor->notify, "WATCHDOG=1");
+    supervisor->asleep = watch_may_all_sleep(supervisor);
 }
 
 /* ---- figures ---- */

@@ -49,6 +49,7 @@ void *hark_data(const struct hark_instance *instance)
 
 struct event_base *hark_loop(const struct hark_instance *instance)
 {
+    instance->dispatcher->own_events = true;
     return instance->dispatcher->options.base;
 }
 

@@ -332,6 +332,11 @@ const struct dispatch_counters *dispatcher_counters(const struct dispatcher *dis
     return &dispatcher->counters;
 }
 
+bool dispatcher_has_own_events(const struct dispatcher *dispatcher)
+{
+    return dispatcher->own_events;
+}
+
 void dispatcher_set_frame_max(struct dispatcher *dispatcher, uint32_t frame_max)
 {
     dispatcher->options.frame_max = frame_max;

@@ -120,6 +120,8 @@ void dispatcher_abandon(struct dispatcher *dispatcher);
 void dispatcher_free(struct dispatcher *dispatcher);
 
 const struct dispatch_counters *dispatcher_counters(const struct dispatcher *dispatcher);
+/* A listener has asked for the loop: what it does there is not announced by `enter` and `leave`. */
+bool dispatcher_has_own_events(const struct dispatcher *dispatcher);
 void dispatcher_set_frame_max(struct dispatcher *dispatcher, uint32_t frame_max);
 
 /* Every distinct retry delay of all listeners, ascending, for the topology; returns how many there are. */

@@ -142,6 +142,7 @@ struct dispatcher {
     void (*drained)(void *arg);
     void *drained_arg;
     bool draining;
+    bool own_events; /* hark_loop() was called */
 };
 
 /* ---- dispatcher.c ---- */

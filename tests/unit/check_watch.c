@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -52,6 +53,73 @@ START_TEST(watchdog_misses_consumers)
 }
 END_TEST
 
+/* How often it has gone to sleep. */
+static long rig_wakeups(void)
+{
+    char path[64], line[128];
+    long count = -1;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)rig_supervisor);
+    file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file) != NULL)
+        sscanf(line, "voluntary_ctxt_switches: %ld", &count);
+    fclose(file);
+    ck_assert_int_ge(count, 0);
+    return count;
+}
+
+static void expect_sleep(void)
+{
+    long before = -1, now = rig_wakeups();
+
+    for (int i = 0; i < 20 && now != before; i++) {
+        before = now;
+        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL); /* 10 looks, were it awake */
+        now = rig_wakeups();
+    }
+    ck_assert_int_eq(now, before);
+}
+
+/* Idle workers, and nobody wants a watchdog fed: the supervisor is not woken at all, whether
+ * somebody could hang or not. */
+START_TEST(sleeps_while_idle)
+{
+    rig_start("well", _i == 0 ? "workers = 2\nhang_timeout = 150ms" : "workers = 2\nhang_timeout = 0", NULL);
+    rig_heard("READY=1");
+    expect_sleep();
+    ck_assert_uint_eq(rig_count(rig_content("log"), "started pid"), 2);
+    kill(rig_traced("start well 2 "), SIGKILL);
+    rig_wait("trace", "start well 2 ", 2);
+    expect_sleep();
+    rig_stop();
+}
+END_TEST
+
+/* A call wakes it, just before it hangs. */
+START_TEST(sleeper_sees_a_hang)
+{
+    rig_start("dozes", "hang_timeout = 150ms", NULL);
+    rig_wait("log", "worker 1: started pid", 2);
+    ck_assert_ptr_nonnull(strstr(rig_content("log"), "in listener \"mail\": killed"));
+    expect_sleep();
+    rig_stop();
+}
+END_TEST
+
+/* No call wakes it then, but the kernel tells. */
+START_TEST(sleeper_sees_a_stop)
+{
+    rig_start("well", "hang_timeout = 150ms", NULL);
+    rig_heard("READY=1");
+    expect_sleep();
+    kill(rig_traced("start well 1 "), SIGSTOP);
+    rig_wait("log", "worker 1: started pid", 2);
+    rig_stop();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("watch");
@@ -63,6 +131,9 @@ int main(void)
     tcase_add_test(tcase, watchdog_is_fed);
     tcase_add_test(tcase, watchdog_misses_a_loop);
     tcase_add_test(tcase, watchdog_misses_consumers);
+    tcase_add_loop_test(tcase, sleeps_while_idle, 0, 2);
+    tcase_add_test(tcase, sleeper_sees_a_hang);
+    tcase_add_test(tcase, sleeper_sees_a_stop);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

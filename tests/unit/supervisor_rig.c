@@ -70,12 +70,20 @@ static void enter_call(struct slot *slot)
                42);
 }
 
+static _Noreturn void hang(struct slot *slot)
+{
+    enter_call(slot);
+    for (;;)
+        pause();
+}
+
 int rig_worker(const struct worker_start *start)
 {
     const char *way = start->config->listeners[0].name;
     struct slot *slot = start->slot;
     struct pollfd control = {.fd = start->control, .events = POLLIN};
     struct rlimit no_core = {0};
+    bool doze;
 
     setrlimit(RLIMIT_CORE, &no_core);
     signal(SIGSEGV, SIG_DFL);
@@ -96,16 +104,17 @@ int rig_worker(const struct worker_start *start)
         enter_call(slot);
         raise(SIGSEGV);
     }
-    if (strcmp(way, "hangs") == 0 && first_time()) {
-        enter_call(slot);
-        for (;;)
-            pause();
-    }
+    if (strcmp(way, "hangs") == 0 && first_time())
+        hang(slot);
+    doze = strcmp(way, "dozes") == 0 && first_time();
     while (!told_to_leave) {
+        int got = poll(&control, 1, doze ? 600 : -1);
         char byte;
 
-        if (poll(&control, 1, -1) > 0 && read(start->control, &byte, 1) == 0)
+        if (got > 0 && read(start->control, &byte, 1) == 0)
             break;
+        if (got == 0)
+            hang(slot); /* nobody has asked for long: the supervisor sleeps */
         slot_turn(slot);
         if (strcmp(way, "deaf") != 0)
             slot_consumers_live(slot);

@@ -5,10 +5,11 @@
  * the name of the first listener in their configuration:
  *
  *     well      starts, answers, leaves when told        refuses    ends with EX_CONFIG at once
- *     slow      never consumes                           breaks     crashes before it has started
- *     stubborn  does not leave                           crashes    crashes in a call, the first of
- * them only deaf      its consumers never show a sign of life  falls      all of them do hangs the
- * first of them hangs in a call
+ *     slow      never consumes                            breaks     crashes before it has started
+ *     stubborn  does not leave                            crashes    crashes in a call, the first only
+ *     deaf      its consumers never show a sign of life   falls      all of them do
+ *     hangs     the first of them hangs in a call
+ *     dozes     the same, when it has not been asked for a while
  *
  * A program that uses it has a worker_run() that calls rig_worker(): it takes the place of the real
  * one.

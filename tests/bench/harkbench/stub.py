@@ -97,6 +97,7 @@ HEARTBEAT = 20      # seconds, harkd's default proposal; the stub takes it
 # Per connection and heartbeat interval a client sends two and hears two (each side sends at half the interval).
 WAKEUPS_PER_HEARTBEAT = 4
 CONNECTIONS = 2
+SETTLING = 22       # seconds: the supervisor looks twice more, each a third of hang_timeout later, before it sleeps
 
 
 def run_idle(options, targets):
@@ -109,7 +110,7 @@ def run_idle(options, targets):
         process.sample()
         try:
             stub.result()
-            time.sleep(2)
+            time.sleep(SETTLING)
             pids = [process.pid] + process.workers()
             process.stop_sampling()
             before = {pid: wakeups(pid) for pid in pids}
