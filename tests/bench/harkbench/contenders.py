@@ -22,11 +22,10 @@ class Job:
         return "(%s) prefetch %d" % (self.mode, self.prefetch)
 
 
-def harkd_ini(port, job):
-    """One `forward` listener per routing key; the topology is the one that `queues setup` declares."""
-    lines = ["[hark]", "url = amqp://guest:guest@127.0.0.1:%d/%%2f" % port, "log = text"]
-    if not job.confirmed:
-        lines += ["confirm = no", "persistent = no"]
+def job_ini(job):
+    """What stands in [hark] and behind it: one `forward` listener per routing key; the topology is the one that
+    `queues setup` declares."""
+    lines = [] if job.confirmed else ["confirm = no", "persistent = no"]
     lines += ["", "[exchange bench.in]", "[exchange bench.out]", "", "[queue bench.jobs]"]
     lines += ["bind = bench.in %s" % key for key in KEYS]
     lines += ["prefetch = %d" % job.prefetch, "", "[queue bench.results]", "bind = bench.out #"]
@@ -34,6 +33,10 @@ def harkd_ini(port, job):
         lines += ["", "[listener forward-%s]" % key.replace(".", "-"), "module = forward", "queue = bench.jobs",
                   "on = %s" % key, "emit = bench.out"]
     return "\n".join(lines) + "\n"
+
+
+def harkd_ini(port, job):
+    return "[hark]\nurl = amqp://guest:guest@127.0.0.1:%d/%%2f\nlog = text\n" % port + job_ini(job)
 
 
 class Contender:

@@ -50,6 +50,20 @@ def children(pid):
     return [int(child) for task in _tasks(pid) for child in _read(task + "/children").split()]
 
 
+def tree(pid):
+    """A process and all that descend from it."""
+    found = [pid]
+    for each in found:
+        found += children(each)
+    return found
+
+
+def memory_kib(pids):
+    """Resident: (in all, of which pages of files, which the kernel may take away)."""
+    paths = ["/proc/%d" % pid for pid in pids]
+    return sum(_status(path, "VmRSS") for path in paths), sum(_status(path, "RssFile") for path in paths)
+
+
 class Process:
     """A contender and its children, sampled while it runs. `name` is for messages."""
 
