@@ -5,17 +5,18 @@
 #include <unistd.h>
 
 #define LOAD_USAGE \
-    "usage: load -P port [options] publish | consume | both | latency | ready\n" \
+    "usage: load -P port [options] publish | consume | both | latency | limit | ready\n" \
     "\n" \
-    "  publish   as fast as it goes; done when the queue holds all messages, or all are confirmed\n" \
+    "  publish   as fast as it goes; done when the queue holds all, or all are confirmed\n" \
     "  consume   from a queue that was filled before the clock starts\n" \
     "  both      at once, on two connections\n" \
-    "  latency   at a steady rate (-r): from when a message was due to its delivery and to its confirm\n" \
-    "  ready     waits for a broker that is starting, and with -n until the queue holds so many messages;\n" \
+    "  latency   at a steady rate (-r): from when a message was due to delivery and to confirm\n" \
+    "  limit     as both, with no broker but a process that passes bytes on\n" \
+    "  ready     waits for a broker that is starting, with -n until the queue holds so many;\n" \
     "            prints when that was, by the monotonic clock\n" \
     "\n" \
     "  -n N      messages (100000)           -b BYTES  of body (200)\n" \
-    "  -q QUEUE  (load)                      -x NAME   through this topic exchange, not the default one\n" \
+    "  -q QUEUE  (load)                      -x NAME   through this topic exchange\n" \
     "  -k N      routing keys, with -x (5)   -i        with content_type and message_id\n" \
     "  -p        persistent, durable queue   -d        durable queue, whatever the messages are\n" \
     "  -c N      confirms, at most so many messages unconfirmed (none)\n" \
@@ -280,6 +281,10 @@ int main(int argc, char **argv)
     }
     if (options.messages == 0)
         options.messages = 100000;
+    if (strcmp(argv[optind], "limit") == 0) {
+        load_limit(&options);
+        return 0;
+    }
     load_run(argv[optind], &options);
     return 0;
 }

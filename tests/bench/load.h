@@ -100,6 +100,8 @@ struct load_publisher {
     uint8_t *ring;          /* by number: confirmed, but not all before it */
 };
 
+/* Builds what is to be written; open also connects. */
+void load_publisher_init(struct load_publisher *publisher, const struct load_options *options);
 void load_publisher_open(struct load_publisher *publisher, const struct load_options *options);
 /* Puts one basic.publish with its content; returns where its message_id ends in `out`, if it has
  * one. */
@@ -136,5 +138,9 @@ void load_consumer_close(struct load_consumer *consumer);
 /* ---- load_latency.c ---- */
 
 void load_latency(const struct load_options *options);
+
+/* ---- load_limit.c ---- */
+
+void load_limit(const struct load_options *options);
 
 #endif

@@ -80,11 +80,16 @@ static void publisher_confirm_select(struct load_publisher *publisher)
         load_die("ring of confirms");
 }
 
-void load_publisher_open(struct load_publisher *publisher, const struct load_options *options)
+void load_publisher_init(struct load_publisher *publisher, const struct load_options *options)
 {
     *publisher = (struct load_publisher){.options = options};
-    load_line_open(&publisher->line, options->port, false);
     publisher_build(publisher);
+}
+
+void load_publisher_open(struct load_publisher *publisher, const struct load_options *options)
+{
+    load_publisher_init(publisher, options);
+    load_line_open(&publisher->line, options->port, false);
     if (options->window > 0)
         publisher_confirm_select(publisher);
 }

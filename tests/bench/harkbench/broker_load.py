@@ -87,7 +87,13 @@ def run_case(case, brokers, options):
     return rows
 
 
-def times(rows, key, better=max):
+def limit(size, rounds):
+    """What the sockets alone would do: `both` with a process that passes bytes on instead of a broker."""
+    messages = BYTES_MAX // 2 // (size + 64)
+    return report.median([programs.run("load", "-b", size, "-n", messages, "limit") for _ in range(rounds)], "rate")
+
+
+def times(rows, key):
     """How many times harkd's figure is RabbitMQ's; None without both."""
     if "harkd" not in rows or "RabbitMQ" not in rows:
         return None
@@ -107,6 +113,8 @@ def run(options, targets):
                               "%.0f..%.0f" % (min(row["rate"] for row in each), max(row["rate"] for row in each)),
                               "%.2f" % report.median(each, "broker_us"), "%.2f" % report.median(each, "client_cpu_us"),
                               "%.1f" % ratio if ratio and title == "harkd" else ""])
+            if case.name == "both" and case.mode == "a":
+                lines.append([case, "no broker", "%.0f" % limit(case.size, options.rounds), "", "", "", ""])
             if ratio:
                 targets.at_least("%s: throughput, times RabbitMQ's" % case, ratio, TIMES[case.mode], digits=1)
     report.table("Brokers under load, medians of %d rounds" % options.rounds,
