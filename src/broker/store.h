@@ -78,8 +78,9 @@ int store_recover(struct store *store, const struct store_recovery *recovery, vo
 
 /* ---- into the open batch ---- */
 
-/* The number of the batch that what is asked for now will be part of. The first is 1. */
-uint64_t store_batch(const struct store *store);
+/* The number of the batch that what is asked for now, in this turn of the loop, will be part of; it will be committed
+ * even if nothing is asked for. The first is 1. */
+uint64_t store_batch(struct store *store);
 /* The newest that is on disk. */
 uint64_t store_committed(const struct store *store);
 /* Bytes that wait for the disk: whoever publishes faster than it writes has to be held. */
