@@ -36,6 +36,7 @@ class Channel:
     def __init__(self, peer, number):
         self.peer, self.number = peer, number
         self.inbox = []
+        self.deaf = False
         self._method = self._size = self._properties = None     # of content that is not complete
         self._body = b""
 
@@ -250,6 +251,10 @@ class Peer:
             channel.call("confirm.select")
         return channel
 
+    def forget(self, channel):
+        """What still comes on it (the close-ok) is not looked at; the number is not used again."""
+        self.channels[channel.number].deaf = True
+
     def raw_channel(self, number):
         """A channel that is not opened."""
         return self.channels.setdefault(number, Channel(self, number))
@@ -293,7 +298,8 @@ class Peer:
             self.heartbeats += 1
             return
         assert number in self.channels, "a frame on channel %d: %r" % (number, frame)
-        self.channels[number].take(kind, frame[7:-1])
+        if not self.channels[number].deaf:
+            self.channels[number].take(kind, frame[7:-1])
 
     def read_raw(self, count):
         """Bytes that are no frame."""
