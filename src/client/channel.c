@@ -12,6 +12,51 @@ static struct channel_slot *channel_slot(struct session *session, uint16_t numbe
     return number < session->slot_count ? session->slots[number] : NULL;
 }
 
+/* ---- requests and their answers ---- */
+
+/* In the numbers of AMQP 0-9-1 an answer is its request plus one, and nothing else is odd. */
+static bool channel_is_answer(uint32_t method_id)
+{
+    return (method_id & 1) != 0;
+}
+
+static void channel_asks(struct session *session, uint16_t number, uint32_t method_id)
+{
+    struct channel_slot *slot = session->slots[number];
+
+    if (channel_is_answer(method_id) || method_find(method_id + 1) == NULL)
+        return;
+    if (slot->asked++ == 0)
+        slot->silent = 0;
+    slot->asked_for = method_id;
+    if (!evtimer_pending(session->timer, NULL))
+        session_set_timer(session, session->connect_timeout / 2);
+}
+
+/* Not while the server has blocked us, and does not read, or while we do not read: then it cannot be heard. Three ticks
+ * and not one interval by the clock: after a loop that stood still, what has arrived is read between two of them. */
+void channels_tick(struct session *session)
+{
+    bool deaf = session->blocked || link_is_paused(session->link), due = false;
+
+    for (size_t i = 1; i < session->slot_count; i++) {
+        struct channel_slot *slot = session->slots[i];
+
+        if (slot == NULL || slot->asked == 0)
+            continue;
+        due = true;
+        slot->silent = deaf ? 0 : slot->silent + 1;
+        if (slot->silent < 3)
+            continue;
+        session->opened_at = loop_now(session->loop); /* such a connection is no good one, however long it lasts */
+        session_lose(session, NULL, "no answer to %s%s on channel %zu for %lld ms", method_name(slot->asked_for),
+                     slot->asked > 1 ? " or what was asked before it" : "", i, (long long)session->connect_timeout);
+        return;
+    }
+    if (due)
+        session_set_timer(session, session->connect_timeout / 2);
+}
+
 /* ---- opening and closing by us ---- */
 
 /* A free number, with a slot. 0: none. */
@@ -94,6 +139,7 @@ void channel_send(struct channel *channel, uint32_t method_id, const void *decod
         return;
     method_put(link_out(channel->session->link), channel->number, method_id, decoded);
     link_send(channel->session->link);
+    channel_asks(channel->session, channel->number, method_id);
 }
 
 struct buf *channel_out(struct channel *channel)
@@ -113,6 +159,7 @@ static void channel_gone(struct channel_slot *slot, const struct reply *error)
     slot->channel = NULL;
     slot->closing = false;
     slot->done = NULL;
+    slot->asked = slot->silent = 0;
     if (channel != NULL) {
         channel->state = CHANNEL_CLOSED;
         channel->number = 0;
@@ -192,6 +239,10 @@ static void channel_method(struct session *session, struct channel_slot *slot, u
     struct channel *channel = slot->channel;
     struct reply error;
 
+    if (channel_is_answer(method->id) && slot->asked > 0) {
+        slot->asked--;
+        slot->silent = 0;
+    }
     if (method->id == AMQP_CHANNEL_CLOSE_METHOD) {
         channel_closed_by_server(session, slot, number, method->decoded);
         return;

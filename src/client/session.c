@@ -313,6 +313,9 @@ static void session_tick(evutil_socket_t fd, short what, void *arg)
                                                       : "open-ok",
                      (long long)session->connect_timeout);
         return;
+    case SESSION_OPEN:
+        channels_tick(session);
+        return;
     case SESSION_CLOSING:
         session_finish_close(session);
         return;

@@ -30,6 +30,9 @@ struct channel_slot {
     bool closing;            /* close sent, close-ok is due */
     void (*done)(void *arg);
     void *arg;
+    unsigned asked;     /* requests that are not answered yet */
+    uint32_t asked_for; /* the last of them */
+    unsigned silent;    /* ticks of the session's timer without any answer meanwhile */
     struct content content;
     bool is_return; /* what the content belongs to */
     struct method_deliver deliver;
@@ -56,7 +59,7 @@ struct session {
 
     enum session_state state;
     struct link *link;
-    struct event *timer; /* of the next attempt, or of the state */
+    struct event *timer; /* of the next attempt, or of the state; when open: of answers that are due */
     struct loop_task reap;
     amqp_pool_t pool;
     unsigned attempts, opened;
@@ -94,6 +97,8 @@ const char *handshake_advice(enum session_state state, uint16_t code);
 void channels_frame(struct session *session, const struct frame *frame);
 void channels_batch(struct session *session, bool full);
 void channels_drained(struct session *session);
+/* Half of connect_timeout is over: looks for requests that nobody answers. May lose the session. */
+void channels_tick(struct session *session);
 void channels_lost(struct session *session, const struct reply *error);
 
 #endif

@@ -70,6 +70,7 @@ void link_set_patient(struct link *link, bool patient);
  * in the deferred part of the turn in which reading is resumed. */
 void link_pause(struct link *link);
 void link_resume(struct link *link);
+bool link_is_paused(const struct link *link);
 
 void link_close(struct link *link);
 /* Writes what is pending, says that no more will come, reads and drops until the peer has closed too (closing with

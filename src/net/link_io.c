@@ -303,6 +303,11 @@ static void link_event(evutil_socket_t fd, short what, void *arg)
 
 /* ---- pausing ---- */
 
+bool link_is_paused(const struct link *link)
+{
+    return link->pauses > 0;
+}
+
 /* Only counts: whoever pauses and resumes within a turn costs no epoll change. The event goes if it fires meanwhile. */
 void link_pause(struct link *link)
 {

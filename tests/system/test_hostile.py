@@ -128,6 +128,21 @@ def test_says_nothing(harkd, client, proxy, state):
     then_works(daemon, proxy, client)
 
 
+@pytest.mark.parametrize("request_", [(20, 10), (40, 10), (50, 10), (60, 10), (60, 20), (85, 10)],
+                         ids=lambda method: "%d.%d" % method)
+def test_does_not_answer(harkd, client, proxy, request_):
+    """An open connection, heartbeats both ways, and no answer to one kind of request: connect_timeout ends it."""
+    def script(sock):
+        sock.settimeout(20)
+        play(sock, lambda sock, channel, method, arguments: None, silent=[request_])
+    proxy.script = script
+    daemon = harkd(TOPOLOGY + forward(), via=proxy, wait=None, hark="connect_timeout = 300ms\nheartbeat = 1s")
+    daemon.wait_for_log(r"warning.*lost .*no answer to [a-z.]+ .*on channel \d+ for 300 ms; trying again")
+    wait_until(lambda: proxy.accepted >= 5, "another attempt")
+    assert len(daemon.find("no answer")) <= 6, "said once by each connection, and each reason"
+    then_works(daemon, proxy, client)
+
+
 def test_one_byte_at_a_time(harkd, client, broker, proxy):
     """A slow server is no bad server."""
     def script(sock):

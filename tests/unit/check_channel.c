@@ -39,6 +39,80 @@ START_TEST(test_channels_open_and_close)
 }
 END_TEST
 
+/* The server says nothing to a request, while its heartbeats come: the connection is given up. */
+START_TEST(test_no_answer)
+{
+    static const struct {
+        uint32_t id;
+        const char *why;
+    } cases[] = {{AMQP_CHANNEL_OPEN_METHOD, "no answer to channel.open on channel 1 for 300 ms"},
+                 {AMQP_QUEUE_DECLARE_METHOD, "no answer to queue.declare on channel 1 for 300 ms"},
+                 {AMQP_BASIC_CONSUME_METHOD,
+                  "no answer to basic.consume or what was asked before it on channel 1 for 300 ms"},
+                 {AMQP_CHANNEL_CLOSE_METHOD, "no answer to channel.close on channel 1 for 300 ms"}};
+    amqp_queue_declare_t declare = {.queue = amqp_span(span_str("q"))};
+    amqp_basic_consume_t consume = {.queue = amqp_span(span_str("q"))};
+    amqp_basic_qos_t qos = {0};
+
+    if (cases[_i].id != AMQP_CHANNEL_OPEN_METHOD)
+        kit_start_channel();
+    else
+        kit_start_open();
+    peer->on_method = kit_ignore;
+    if (cases[_i].id == AMQP_CHANNEL_OPEN_METHOD) {
+        ck_assert_int_eq(channel_open(&channel, session, &kit_channel_ops, NULL), 0);
+    } else if (cases[_i].id == AMQP_QUEUE_DECLARE_METHOD) {
+        channel_send(&channel, cases[_i].id, &declare);
+    } else if (cases[_i].id == AMQP_BASIC_CONSUME_METHOD) {
+        channel_send(&channel, AMQP_BASIC_QOS_METHOD, &qos);
+        channel_send(&channel, cases[_i].id, &consume);
+    } else {
+        channel_close(&channel, kit_done, NULL);
+    }
+    peer_wait(loop, 250);
+    ck_assert_uint_eq(noted.lost, 0);
+    peer_until(loop, noted.lost == 1);
+    ck_assert_str_eq(noted.why, cases[_i].why);
+    ck_assert_uint_eq(noted.channel_closed + noted.closes_done, 1);
+    peer->on_method = NULL;
+    peer_until(loop, noted.opened == 2);
+}
+END_TEST
+
+/* Answered in time, or without anybody who could answer or hear it: it is kept. */
+START_TEST(test_answer_may_take_its_time)
+{
+    amqp_queue_declare_t declare = {.queue = amqp_span(span_str("q"))};
+    amqp_connection_blocked_t blocked = {.reason = amqp_span(span_str("low on memory"))};
+    amqp_connection_unblocked_t unblocked = {0};
+    amqp_queue_declare_ok_t ok = {0};
+
+    kit_start_channel();
+    if (_i == 0) { /* nothing is asked */
+        peer_wait(loop, 700);
+    } else {
+        peer->on_method = kit_ignore;
+        channel_send(&channel, AMQP_QUEUE_DECLARE_METHOD, &declare);
+        if (_i == 1)
+            peer_send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
+        else
+            link_pause(session_link(session));
+        peer_wait(loop, 1000);
+        ck_assert_uint_eq(noted.lost, 0);
+        if (_i == 1)
+            peer_send(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &unblocked);
+        else
+            link_resume(session_link(session));
+        peer_wait(loop, 250);
+        peer_send(peer, 1, AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
+        peer_until(loop, noted.methods == 1);
+        peer_wait(loop, 700);
+    }
+    ck_assert_uint_eq(noted.lost, 0);
+    ck_assert(channel_is_open(&channel));
+}
+END_TEST
+
 START_TEST(test_channel_max)
 {
     struct channel more = {0};
@@ -185,6 +259,8 @@ int main(void)
 
     tcase_add_checked_fixture(channels, kit_setup, kit_teardown);
     tcase_add_test(channels, test_channels_open_and_close);
+    tcase_add_loop_test(channels, test_no_answer, 0, 4);
+    tcase_add_loop_test(channels, test_answer_may_take_its_time, 0, 3);
     tcase_add_test(channels, test_channel_max);
     tcase_add_test(channels, test_channel_closed_by_server);
     tcase_add_test(channels, test_both_close_a_channel);

@@ -36,16 +36,20 @@ def deliver(channel, tag, body=b"", properties=None, size=None, consumer="tag"):
     return head + wire.content(channel, body, properties or wire.properties(), size=size)
 
 
-def play(sock, on_method):
+def play(sock, on_method, silent=()):
     """Serves one connection; on_method(sock, channel, (class, method), arguments) is called after each answer. Returns
-    when the client leaves."""
+    when the client leaves. Methods in `silent` get no answer; heartbeats do."""
     recv_exactly(sock, 8)
     sock.sendall(START)
     while True:
         kind, channel, payload = recv_frame(sock)
+        if kind == wire.HEARTBEAT:
+            sock.sendall(wire.frame(wire.HEARTBEAT, 0, b""))
         if kind != wire.METHOD:
             continue
         method = struct.unpack(">HH", payload[:4])
+        if method in silent:
+            continue
         answer = ANSWERS.get(method)
         if isinstance(answer, tuple):
             answer = wire.method(channel, *answer)
