@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "client/flight.h"
 
+#include "wire/table.h"
+
 #include <stdlib.h>
 
 int flight_init(struct flight *flight, size_t window)
@@ -88,30 +90,60 @@ struct outgoing *flight_take_oldest(struct flight *flight, uint64_t sequence)
     return flight->oldest <= sequence ? flight_take(flight, flight->oldest) : NULL;
 }
 
-static bool flight_same(const struct outgoing *outgoing, const struct message *message)
+/* How much of what was returned has to be as it was sent. A broker passes properties on as they are, but may write them
+ * anew (RabbitMQ does when there was a BCC to take out). */
+enum flight_likeness { LIKE_ALL, LIKE_STRINGS, LIKE_ID, LIKENESSES };
+
+/* Each header of ours that is a string is there. */
+static bool flight_has_strings(struct span ours, struct span theirs)
+{
+    struct table_entry entry, other;
+    size_t cursor = 0;
+
+    while (table_next(ours, &cursor, &entry))
+        if (entry.kind == 'S' && (!table_find(theirs, entry.name, &other) || other.kind != 'S' ||
+                                  !span_equal(entry.value, other.value)))
+            return false;
+    return true;
+}
+
+static bool flight_same(const struct outgoing *outgoing, const struct message *message, enum flight_likeness likeness)
 {
     struct properties properties;
     struct reply error;
 
-    return !outgoing->returned && span_equal(outgoing->routing_key, message->routing_key) &&
-           span_equal(outgoing->exchange, message->exchange) &&
-           span_equal(outgoing->body, message->body) &&
-           properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
-           span_equal(properties.message_id, message->properties.message_id);
+    if (outgoing->returned || !span_equal(outgoing->routing_key, message->routing_key) ||
+        !span_equal(outgoing->exchange, message->exchange) || !span_equal(outgoing->body, message->body))
+        return false;
+    if (likeness == LIKE_ALL)
+        return span_equal(outgoing->raw_properties, message->raw_properties);
+    return properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
+           span_equal(properties.message_id, message->properties.message_id) &&
+           (likeness == LIKE_ID || flight_has_strings(properties.headers, message->properties.headers));
 }
 
-struct outgoing *flight_find(struct flight *flight, const struct message *message)
+static struct outgoing *flight_find_like(struct flight *flight, const struct message *message,
+                                         enum flight_likeness likeness)
 {
     for (struct outgoing *late = flight->late; late != NULL; late = late->next)
-        if (flight_same(late, message))
+        if (flight_same(late, message, likeness))
             return late;
     for (uint64_t sequence = flight->oldest; sequence < flight->next; sequence++) {
         struct outgoing *outgoing = *flight_at(flight, sequence);
 
-        if (outgoing != NULL && flight_same(outgoing, message))
+        if (outgoing != NULL && flight_same(outgoing, message, likeness))
             return outgoing;
     }
     return NULL;
+}
+
+struct outgoing *flight_find(struct flight *flight, const struct message *message)
+{
+    struct outgoing *found = NULL;
+
+    for (int likeness = LIKE_ALL; likeness < LIKENESSES && found == NULL; likeness++)
+        found = flight_find_like(flight, message, (enum flight_likeness)likeness);
+    return found;
 }
 
 struct outgoing *flight_rewind(struct flight *flight)

@@ -3,6 +3,8 @@
 #include "client/flight.h"
 #include "client/refusals.h"
 
+#include "wire/table.h"
+
 #include <check.h>
 #include <stdlib.h>
 
@@ -183,6 +185,71 @@ START_TEST(test_find_returned)
 }
 END_TEST
 
+/* ---- copies of equal messages: only a header tells them apart ---- */
+
+/* Properties without a message id, as a retry copy has them; `kind` of the number: as a broker may write it anew. */
+static struct buf copy_properties(const char *event, const char *listener, bool rewritten)
+{
+    struct buf headers = {0}, raw = {0};
+    struct properties properties = {.flags = PROPERTY_HEADERS};
+
+    if (rewritten)
+        table_put_long(&headers, span_str("x-hark-attempt"), 1);
+    table_put_string(&headers, span_str("x-hark-listener"), span_str(listener));
+    table_put_string(&headers, span_str("x-hark-id"), span_str(event));
+    if (!rewritten)
+        table_put_integer(&headers, span_str("x-hark-attempt"), 1);
+    properties.headers = buf_span(&headers);
+    properties_put(&raw, &properties);
+    buf_free(&headers);
+    return raw;
+}
+
+static struct outgoing *copy(const char *event, const char *listener)
+{
+    struct buf raw = copy_properties(event, listener, false);
+    struct outgoing *outgoing = outgoing_new(span_str("hark.retry.50"), span_str("in"), buf_span(&raw),
+                                             span_str("same"), NULL);
+
+    ck_assert_ptr_nonnull(outgoing);
+    buf_free(&raw);
+    flight_add(&flight, outgoing);
+    return outgoing;
+}
+
+static void find_copy(const char *event, const char *listener, bool rewritten, struct outgoing *wanted)
+{
+    struct buf raw = copy_properties(event, listener, rewritten);
+    struct reply error;
+    struct message *returned = message_new(span_str("hark.retry.50"), span_str("in"), buf_span(&raw), 4, &error);
+    struct outgoing *found;
+
+    ck_assert_ptr_nonnull(returned);
+    memcpy(message_body_bytes(returned), "same", 4);
+    found = flight_find(&flight, returned);
+    ck_assert_ptr_eq(found, wanted);
+    if (found != NULL)
+        found->returned = true;
+    message_drop(returned);
+    buf_free(&raw);
+}
+
+/* Two events without an id and with the same body, two listeners each: the copy that was returned is found, and not the
+ * first that looks alike, whose event would be held while the lost one's is acknowledged. */
+START_TEST(test_find_the_right_copy)
+{
+    struct outgoing *all[4] = {copy("e1", "a"), copy("e1", "b"), copy("e2", "a"), copy("e2", "b")};
+    bool rewritten = _i == 1;
+
+    find_copy("e2", "b", rewritten, all[3]);
+    find_copy("e1", "b", rewritten, all[1]);
+    find_copy("e2", "a", rewritten, all[2]);
+    /* A broker that has touched even those: better the wrong one of two that look alike than none. */
+    find_copy("e3", "c", rewritten, all[0]);
+    find_copy("e1", "a", rewritten, NULL);
+}
+END_TEST
+
 /* ---- refusals ---- */
 
 static const char *ask(struct refusals *refusals, const char *exchange, const char *key,
@@ -241,6 +308,7 @@ int main(void)
     tcase_add_test(flights, test_late_ones);
     tcase_add_test(flights, test_multiple_takes_late_ones_first);
     tcase_add_test(flights, test_find_returned);
+    tcase_add_loop_test(flights, test_find_the_right_copy, 0, 2);
     suite_add_tcase(suite, flights);
     tcase_add_test(refused, test_refusals);
     tcase_add_test(refused, test_refusals_are_few);
