@@ -50,6 +50,7 @@ void delivery_dispose(struct delivery *delivery)
         delivery->next->previous = delivery->previous;
     dispatcher->counters.in_hand--;
     message_drop(delivery->message);
+    free(delivery->meant_for);
 #ifndef HARK_CHECKED /* so that a sanitizer sees who comes too late */
     if (delivery->event_count <= 1 && dispatcher->spare_count < DELIVERY_SPARES) {
         delivery->next = dispatcher->spare;

@@ -208,6 +208,8 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
     delivery->round = unwrapped.round;
     delivery->oversized = oversized;
     delivery->attempt = (uint32_t)(unwrapped.attempts < UINT16_MAX ? unwrapped.attempts : UINT16_MAX) + 1;
+    if (count == 0 && unwrapped.listener.length > 0)
+        delivery->meant_for = strndup((const char *)unwrapped.listener.data, unwrapped.listener.length);
     if (unwrapped.id.length > 0 && unwrapped.id.length <= sizeof(delivery->id)) {
         memcpy(delivery->id, unwrapped.id.data, unwrapped.id.length);
         delivery->id_length = (uint8_t)unwrapped.id.length;
@@ -225,7 +227,8 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
         snprintf(why, sizeof(why), "%lld hops: listeners emit in a circle", (long long)hops);
         dispatcher_bury(delivery, "hops", why);
     } else if (unwrapped.listener.length > 0) {
-        snprintf(why, sizeof(why), "listener \"%.*s\" does not exist (any more)", (int)(unwrapped.listener.length & 127),
+        snprintf(why, sizeof(why), "listener \"%.*s\" does not exist (any more)",
+                 (int)(unwrapped.listener.length < 100 ? unwrapped.listener.length : 100),
                  (const char *)unwrapped.listener.data);
         dispatcher_bury(delivery, "no-listener", why);
     } else {

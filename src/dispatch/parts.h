@@ -87,6 +87,7 @@ struct delivery {
     uint16_t event_count;
     uint8_t id_length; /* of `id`; 0: the message has one of its own, or none was needed yet */
     bool redelivered, abandoned, hashed;
+    char *meant_for; /* of one that is buried: the listener that it came back for, malloc'd; NULL: none */
     char id[255];
     struct hark_event events[];
 };

@@ -87,6 +87,8 @@ static void wrap_put_origin(struct buf *out, struct hark_event *event, struct pr
     table_put_string(out, span_str("x-hark-key"), message->routing_key);
     if (event->instance != NULL)
         table_put_string(out, span_str("x-hark-listener"), event->instance->name);
+    else if (delivery->meant_for != NULL) /* or a replay would run all the others */
+        table_put_string(out, span_str("x-hark-listener"), span_str(delivery->meant_for));
     if (event->why != NULL)
         table_put_string(out, span_str("x-hark-error"), wrap_cut(event->why));
     if (message->properties.message_id.length == 0)

@@ -125,6 +125,27 @@ def test_dead_letters(harkd, broker, client, trouble, reason, key, body, more, h
     daemon.wait_for_log(r"dead-lettered, " + reason)
 
 
+def test_listener_is_gone(harkd, broker, client, ini, trouble):
+    """A retry comes back when its listener is not in the file any more: a dead letter that names it, so that no other
+    listener runs again, neither now nor when it is replayed; and it runs when it is there again."""
+    both = TOPOLOGY + forward("f") + trouble_listener("t", "retry = 2s")
+    daemon = harkd(both, binary=trouble)
+    client.publish("events", "k", "retry", message_id="m1")
+    wait_until(lambda: broker.ready("hark.retry.2000") == 1, "the copy in hark.retry.2000")
+    daemon.reload(ini(TOPOLOGY + forward("f")))
+    assert client.get_one("results").body == b"retry"
+    for _ in range(2):
+        dead = client.get_one("hark.dead")
+        assert (dead.headers["x-hark-reason"], dead.headers["x-hark-listener"]) == ("no-listener", "t")
+        assert 'listener "t" does not exist' in dead.headers["x-hark-error"]
+        client.publish("", "in", dead.body, headers=dead.headers, message_id="m1")
+    assert client.get_one("hark.dead").headers["x-hark-round"] == 3
+    daemon.reload(ini(both))
+    client.publish("", "in", dead.body, headers=dead.headers, message_id="m1")
+    wait_until(lambda: broker.ready("hark.retry.2000") == 1, "another try of t")
+    assert client.get_all("results") == []
+
+
 def test_too_large_is_kept_whole_by_its_own_queue(harkd, client):
     """What harkd does not take in, the broker moves: to the dead-letter exchange of the queue, with its body."""
     client.queue("kept")
