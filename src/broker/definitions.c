@@ -133,8 +133,12 @@ static int definitions_binding(struct definitions *self, const cJSON *entry)
 {
     struct json_place *place = &self->place;
     struct definitions_binding binding = {0};
+    const cJSON *source = cJSON_GetObjectItemCaseSensitive(entry, "source");
     const char *type;
 
+    /* Every queue is bound to the default exchange without anybody's doing. */
+    if (cJSON_IsString(source) && source->valuestring[0] == 0)
+        return 0;
     if (json_name(place, entry, "vhost", &binding.vhost) != 0 || json_name(place, entry, "source", &binding.source) != 0 ||
         json_name(place, entry, "destination", &binding.destination) != 0 ||
         json_string(place, entry, "destination_type", &type) != 0 ||

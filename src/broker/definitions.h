@@ -5,8 +5,8 @@
  *
  * The order is virtual hosts, users, permissions, exchanges, queues, bindings, whatever the file's. The first thing that is
  * wrong ends it; what was handed over before stays with the receiver. All of the JSON is read before anything is handed
- * over. What else the file may hold is left alone; policies and topic permissions, which somebody may rely on, are named
- * in a warning as not supported.
+ * over. What else the file may hold is left alone, and so are bindings to the default exchange, which are there anyway;
+ * policies and topic permissions, which somebody may rely on, are named in a warning as not supported.
  */
 #ifndef BROKER_DEFINITIONS_H
 #define BROKER_DEFINITIONS_H
@@ -44,7 +44,8 @@ struct definitions_binding {
  * after the call. Names have at most 255 bytes, and only routing keys may be empty. */
 struct definitions_ops {
     int (*vhost)(void *arg, const char *name, char *error, size_t size);
-    /* Users with neither password nor hash may come by certificate only. `loopback_only` is false: the export does not say. */
+    /* Users with neither password nor hash may come by certificate only. `loopback_only` is false: the export does not say
+     * (RabbitMQ's own configuration does: loopback_users, by default guest). */
     int (*user)(void *arg, const struct user_options *user, char *error, size_t size);
     int (*permission)(void *arg, const struct definitions_permission *permission, char *error, size_t size);
     int (*exchange)(void *arg, const struct definitions_exchange *exchange, char *error, size_t size);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define PERMISSION_REPEATED_MAX 1000 /* of all { } together, multiplied */
+#define PERMISSION_WRITTEN_MAX 65536 /* bytes, were each of them written out */
 
 /* Behind the bracket expression that starts at `at`, or NULL: it holds a backslash, which is itself in POSIX and
  * escapes in Perl. */
@@ -54,12 +55,12 @@ static void permission_repeat(const char *at, unsigned long *repeated)
 /* What POSIX would take but understand otherwise than Perl, or what costs too much; NULL: nothing. */
 static const char *permission_misread(const char *at)
 {
-    unsigned long repeated = 1;
+    unsigned long repeated = 1, length = strlen(at);
 
     while (*at != 0) {
         if (*at == '{') {
             permission_repeat(at, &repeated);
-            if (repeated > PERMISSION_REPEATED_MAX)
+            if (repeated > PERMISSION_REPEATED_MAX || repeated * length > PERMISSION_WRITTEN_MAX)
                 return "too many repetitions in { }";
         }
         if (*at == '[') {

@@ -5,6 +5,9 @@
  *
  * RabbitMQ's patterns are Perl's. What means the same in both is taken; what POSIX does not know, or would silently
  * understand otherwise, is refused: a permission that means something else is worse than none.
+ *
+ * Patterns are the administrator's. One of those that no automaton can hold, "(a|b)*a(a|b){20}c", costs the C library
+ * 0.1 s and 2 MB for each new name; what people write costs microseconds.
  */
 #ifndef BROKER_PERMISSION_H
 #define BROKER_PERMISSION_H

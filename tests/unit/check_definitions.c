@@ -257,6 +257,7 @@ START_TEST(test_values)
     takes("\xef\xbb\xbf {\"queues\":[{\"vhost\":\"/\",\"name\":\"q\\u00fc\\\\u0000\",\"durable\":false,\"auto_delete\":true,"
           "\"arguments\":[]}]} \n",
           "queue / q\xc3\xbc\\u0000 auto_delete\n");
+    takes("{\"bindings\":[{\"source\":\"\",\"destination\":\"q\"}]}", "");
     takes("{}", "");
     takes("{\"rabbit_version\":\"3.12.0\",\"parameters\":7,\"policies\":[],\"topic_permissions\":[],\"queues\":[],"
           "\"QUEUES\":3}",

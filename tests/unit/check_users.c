@@ -426,6 +426,7 @@ static const struct {
     {"\\<a", "a backslash before <"},
     {"((a{100}){100}){100}", "too many repetitions"},
     {"a{1,99999999999999999999}", "too many repetitions"},
+    {"(0123456789012345678901234567890123456789012345678901234567890123456789){1000}", "too many repetitions"},
 };
 
 START_TEST(test_refused)
