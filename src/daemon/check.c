@@ -63,18 +63,7 @@ void check_note(struct check *check, const struct config_where *where, int line,
 
 int check_line(const struct check *check, const struct config_where *where, const char *key)
 {
-    const struct ini *ini = check->config->ini;
-
-    for (size_t i = 0; i < ini->section_count; i++) {
-        const struct ini_section *section = &ini->sections[i];
-
-        if (section->label != where->label)
-            continue;
-        for (size_t k = 0; k < section->count; k++)
-            if (strcmp(section->entries[k].key, key) == 0)
-                return section->entries[k].line;
-    }
-    return 0;
+    return config_line(check->config, where, key);
 }
 
 /* ---- [hark] ---- */

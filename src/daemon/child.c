@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* One worker process, from the supervisor's side: its start, and what is done and said when it
- * ends. */
+/* One process, a worker's or the broker's, from the supervisor's side: its start, and what is done
+ * and said when it ends. */
 #include "daemon/supervisor_private.h"
 
 #include "base/log.h"
 #include "base/title.h"
+#include "daemon/embedded.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -20,6 +21,15 @@
 #define RESTART_MIN 100 /* ms; the first restart is at once */
 #define RESTART_MAX 10000
 #define HEALTHY_MS 60000 /* having lived so long, a worker's next death is its first again */
+
+const struct config *child_config(const struct child *child)
+{
+    const struct supervisor *supervisor = child->supervisor;
+
+    if (child->generation != NULL)
+        return child->generation->config;
+    return supervisor->incoming != NULL ? supervisor->incoming->config : supervisor->current->config;
+}
 
 static void child_forget_events(struct child *child)
 {
@@ -53,7 +63,7 @@ void child_signal(const struct child *child, int signal)
 
 /* ---- in the new process ---- */
 
-/* The supervisor is gone. A worker whose loop turns hears of that from its control socket, drains
+/* The supervisor is gone. A process whose loop turns hears of that from its control socket, drains
  * and leaves; one that hangs has nobody left to end it but the kernel's clock. */
 static unsigned child_patience; /* seconds */
 
@@ -64,14 +74,10 @@ static void child_orphaned(int signal)
 }
 
 /* Nothing of the supervisor's stays: its events (whose epoll and signal sockets are shared until
- * event_reinit), the other workers' sockets. Then signals are as daemon/worker.h promises. */
-static void child_become(struct child *child, pid_t parent)
+ * event_reinit), the other processes' sockets. */
+static void child_leave_supervisor(struct child *child)
 {
-    static const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGPIPE};
     struct supervisor *supervisor = child->supervisor;
-    const struct supervisor_options *options = supervisor->options;
-    char text[64], name[32];
-    sigset_t none;
 
     event_reinit(supervisor->base);
     for (size_t i = 0; i < HARK_COUNT(supervisor->signals); i++)
@@ -87,45 +93,103 @@ static void child_become(struct child *child, pid_t parent)
         if (other->control >= 0)
             close(other->control);
     }
+    if (supervisor->keeper != NULL) {
+        child_forget_events(&supervisor->keeper->child);
+        if (supervisor->keeper->child.control >= 0)
+            close(supervisor->keeper->child.control);
+        keeper_after_fork(supervisor->keeper, child->generation == NULL);
+    }
     event_base_free(supervisor->base);
+}
 
+/* What ps and the log call it. */
+static void child_name(const struct child *child)
+{
+    char text[64], name[32];
+
+    if (child->generation == NULL) {
+        title_set("harkd-broker", "harkd: broker");
+        snprintf(text, sizeof(text), "broker");
+    } else {
+        snprintf(name, sizeof(name), "harkd-worker%u", child->number);
+        snprintf(text, sizeof(text), "harkd: worker %u", child->number);
+        title_set(name, text);
+        snprintf(text, sizeof(text), "worker[%u]", child->number);
+    }
+    if (child->supervisor->options->log_level < 0)
+        log_set_level((enum log_level)child_config(child)->general.log_level);
+    if (log_after_fork(text) != 0)
+        _exit(EX_OSERR);
+}
+
+/* Then signals are as daemon/worker.h promises. */
+static void child_become(struct child *child, pid_t parent)
+{
+    static const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGPIPE};
+    const struct config *config = child_config(child);
+    int64_t patience = config->general.drain_timeout + MARGIN_MS;
+    sigset_t none;
+
+    child_leave_supervisor(child);
     signal(SIGTERM, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < HARK_COUNT(ignored); i++)
         signal(ignored[i], SIG_IGN);
-    child_patience = (unsigned)(child->generation->config->general.drain_timeout / 1000 + 5);
+    if (child->generation == NULL) /* it waits for the workers first */
+        patience += config->broker.drain_timeout + MARGIN_MS;
+    child_patience = (unsigned)(patience / 1000);
     signal(SIGUSR2, child_orphaned);
     prctl(PR_SET_PDEATHSIG, SIGUSR2);
     if (getppid() != parent)
         _exit(EX_OSERR);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-
-    snprintf(name, sizeof(name), "harkd-worker%u", child->number);
-    snprintf(text, sizeof(text), "harkd: worker %u", child->number);
-    title_set(name, text);
-    snprintf(text, sizeof(text), "worker[%u]", child->number);
-    if (options->log_level < 0)
-        log_set_level((enum log_level)child->generation->config->general.log_level);
-    if (log_after_fork(text) != 0)
-        _exit(EX_OSERR);
+    child_name(child);
 }
 
-static _Noreturn void child_run(struct child *child, int control)
+/* Until src/broker has all that it takes, it is only linked where a test brings it. */
+extern int embedded_run(const struct embedded_start *start) __attribute__((weak));
+
+static int child_be_broker(const struct child *child, int control)
 {
-    struct supervisor *supervisor = child->supervisor;
+    const struct supervisor *supervisor = child->supervisor;
+    struct embedded_start start = {
+        .config = child_config(child),
+        .options = supervisor->options,
+        .sockets = &supervisor->keeper->sockets,
+        .slot = child->slot,
+        .control = control,
+        .workers = supervisor->keeper->workers[0],
+    };
+
+    if (embedded_run == NULL) {
+        log_error("this harkd has no broker of its own yet");
+        return EX_CONFIG;
+    }
+    return embedded_run(&start);
+}
+
+static int child_be_worker(const struct child *child, int control)
+{
+    const struct supervisor *supervisor = child->supervisor;
     struct worker_start start = {
         .number = child->number,
-        .config = child->generation->config,
+        .config = child_config(child),
         .slot = child->slot,
         .crashes = supervisor->crashes,
         .dedup = supervisor->dedup,
         .control = control,
     };
+
+    return worker_run(&start);
+}
+
+static _Noreturn void child_run(struct child *child, int control)
+{
     int status;
 
     child->slot->control = control;
-    status = worker_run(&start);
+    status = child->generation == NULL ? child_be_broker(child, control) : child_be_worker(child, control);
     log_stop();
     exit(status);
 }
@@ -146,8 +210,7 @@ static void child_readable(evutil_socket_t fd, short what, void *arg)
     supervisor_stir(child->supervisor);
 }
 
-/* Pauses before the next start; the first death costs none. */
-static void child_restart(struct child *child)
+void child_restart(struct child *child)
 {
     int64_t pause = 0;
     struct timeval wait;
@@ -160,7 +223,7 @@ static void child_restart(struct child *child)
         pause = RESTART_MAX;
     child->deaths++;
     if (pause > 0)
-        log_warning("worker %u: starts again in %lld ms", child->number, (long long)pause);
+        log_warning("%s: starts again in %lld ms", child->name, (long long)pause);
     wait = (struct timeval){.tv_sec = pause / 1000, .tv_usec = pause % 1000 * 1000};
     evtimer_add(child->restart, &wait);
 }
@@ -220,6 +283,7 @@ int child_start(struct child *child)
                                 child);
     if (child->readable == NULL || event_add(child->readable, NULL) != 0)
         goto fail;
+    child->hang_timeout = child_config(child)->general.hang_timeout;
     child->started = child->lived = supervisor_now();
     child->turns = child->consuming = 0;
     child->asked = 0;
@@ -227,12 +291,12 @@ int child_start(struct child *child)
     if (child_fork(child, ends[1]) != 0)
         goto fail;
     close(ends[1]);
-    log_info("worker %u: started pid %d", child->number, (int)child->pid);
+    log_info("%s: started pid %d", child->name, (int)child->pid);
     return 0;
 
 fail:
     saved = errno;
-    log_error("worker %u: cannot be started: %s", child->number, strerror(saved));
+    log_error("%s: cannot be started: %s", child->name, strerror(saved));
     if (ends[1] >= 0)
         close(ends[1]);
     return -1;
@@ -285,8 +349,12 @@ static void child_blame(const struct child *child, int signal, int status)
 void child_died(struct child *child, int status)
 {
     struct generation *generation = child->generation;
-    bool told = generation->retiring;
+    bool told = generation != NULL && generation->retiring;
 
+    if (generation == NULL) {
+        keeper_died(child->supervisor->keeper, status);
+        return;
+    }
     if (WIFSIGNALED(status) && told && (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGKILL))
         log_info("worker %u: pid %d was ended by signal %d", child->number, (int)child->pid,
                  WTERMSIG(status));

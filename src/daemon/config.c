@@ -15,6 +15,22 @@ const char *config_where(const struct config_where *where, char *to, size_t size
     return to;
 }
 
+int config_line(const struct config *config, const struct config_where *where, const char *key)
+{
+    const struct ini *ini = config->ini;
+
+    for (size_t i = 0; i < ini->section_count; i++) {
+        const struct ini_section *section = &ini->sections[i];
+
+        if (section->label != where->label)
+            continue;
+        for (size_t k = 0; k < section->count; k++)
+            if (strcmp(section->entries[k].key, key) == 0)
+                return section->entries[k].line;
+    }
+    return 0;
+}
+
 /* Room for all sections, since pointers to them are kept. */
 static int make_room(struct config *config, const char *path)
 {

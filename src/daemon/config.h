@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 struct hark_module;
+struct users;
 
 #define CONFIG_WORKERS_MAX 256
 
@@ -81,7 +82,8 @@ enum config_queue_type { CONFIG_QUEUE_CLASSIC, CONFIG_QUEUE_QUORUM, CONFIG_QUEUE
 struct config_general {
     char *url;           /* as written: may hold a password, use config->url.shown in logs */
     char *password_file; /* NULL: not set; already read */
-    int64_t workers;     /* at least 1: 0 in the file has become the number of processors */
+    int64_t workers;     /* 0 in the file has become the number of processors, and what an embedded broker
+                            without exchanges, queues and listeners needs has become 0 */
     int auth;            /* enum config_auth */
     int64_t heartbeat;   /* ms; 0: none */
     int64_t connect_timeout;
@@ -239,8 +241,9 @@ struct config *config_parse(const char *name, const char *text, size_t length,
                             struct ini_errors *errors) HARK_MUSTCHECK;
 void config_free(struct config *config);
 
-/* The name that the users' module knows it by. */
-const char *config_hashing_name(int hashing);
+/* Gives a user of the file to the broker. -1 with a message, and the line that it is about. */
+int config_put_user(const struct config_user *user, struct users *users, int *line, char *error,
+                    size_t size) HARK_MUSTCHECK;
 
 /* By name; NULL if the file has no such section. */
 struct config_exchange *config_find_exchange(const struct config *config, const char *name);
@@ -254,5 +257,7 @@ void config_print_defaults(FILE *out);
 
 /* `hark.ini:12: [queue signups]` into `to`; returns it. */
 const char *config_where(const struct config_where *where, char *to, size_t size);
+/* The line of a key in the section that is there; 0 if it is not in the file. */
+int config_line(const struct config *config, const struct config_where *where, const char *key);
 
 #endif

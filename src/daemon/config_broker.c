@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The sections of the embedded broker: [broker] and [user]. */
 #include "base/settings.h"
+#include "broker/users.h"
 #include "daemon/config_private.h"
 #include "daemon/memory.h"
 #include "net/tls.h"
@@ -263,6 +264,43 @@ static char *join(const struct hark_list *words)
     return joined;
 }
 
+int config_put_user(const struct config_user *user, struct users *users, int *line, char *error, size_t size)
+{
+    struct user_options options = {
+        .name = user->name,
+        .password = user->password,
+        .password_hash = user->password_hash,
+        .algorithm = config_hashings[user->hashing_algorithm],
+        .tags = user->tags,
+        .loopback_only = user->loopback_only,
+    };
+
+    *line = user->where.line;
+    if (users_put(users, &options, error, size) != 0)
+        return -1;
+    for (size_t i = 0; i < user->permission_count; i++) {
+        const struct config_permission *permission = &user->permissions[i];
+
+        *line = permission->line > 0 ? permission->line : user->where.line;
+        if (users_permit(users, user->name, permission->vhost, permission->configure, permission->write,
+                         permission->read, error, size) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A hash, a pattern that the broker would not take. */
+static void try_user(struct config_reader *reader, const struct config_user *user)
+{
+    struct users *users = users_new();
+    char error[600] = "out of memory";
+    int line = reader->where.line;
+
+    if (users == NULL || config_put_user(user, users, &line, error, sizeof(error)) != 0)
+        ini_error(reader->errors, reader->where.file, line, reader->where.label, "%s", error);
+    users_free(users);
+}
+
 void config_read_user(struct config_reader *reader, struct config_user *user)
 {
     const struct hark_setting *const tables[] = {config_user_table, NULL};
@@ -288,6 +326,8 @@ void config_read_user(struct config_reader *reader, struct config_user *user)
     if (user->tags == NULL)
         config_complain(reader, NULL, "out of memory");
     read_permissions(reader, user);
+    if (reader->errors->count == 0)
+        try_user(reader, user);
 }
 
 void config_user_free(struct config_user *user)

@@ -15,6 +15,7 @@ extern const struct hark_setting config_queue_table[];
 extern const struct hark_setting config_listener_table[];
 extern const struct hark_setting config_broker_table[];
 extern const struct hark_setting config_user_table[];
+extern const char *const config_hashings[]; /* by enum config_hashing */
 
 const struct hark_module *config_find_module(const char *name);
 

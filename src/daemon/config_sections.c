@@ -311,4 +311,7 @@ void config_read_sections(struct config_reader *reader)
         if (strcmp(reader->section->kind, "listener") == 0)
             config_read_listener(reader, &config->listeners[config->listener_count++]);
     }
+    /* Nothing to declare and nothing to consume: the broker alone. */
+    if (config->url.embedded && config->exchange_count + config->queue_count + config->listener_count == 0)
+        config->general.workers = 0;
 }

@@ -10,13 +10,8 @@
 #define MEGABYTE (INT64_C(1024) * 1024)
 
 /* In the order of enum config_hashing; the names are RabbitMQ's. */
-static const char *const hashings[] = {"rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512",
+const char *const config_hashings[] = {"rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512",
                                        "rabbit_password_hashing_md5", NULL};
-
-const char *config_hashing_name(int hashing)
-{
-    return hashings[hashing];
-}
 
 const struct hark_setting config_broker_table[] = {
     {.name = "listen",
@@ -158,7 +153,7 @@ const struct hark_setting config_user_table[] = {
      .type = HARK_ENUM,
      .offset = USER(hashing_algorithm),
      .fallback = "rabbit_password_hashing_sha256",
-     .words = hashings,
+     .words = config_hashings,
      .help = "of password_hash"},
     {.name = "tags", .type = HARK_LIST, .offset = USER(raw_tags), .help = "administrator, monitoring, ..."},
     {.name = "loopback_only",

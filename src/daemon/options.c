@@ -6,6 +6,7 @@
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/explain.h"
+#include "daemon/standalone.h"
 #include "daemon/supervisor.h"
 
 #include <getopt.h>
@@ -23,6 +24,7 @@ enum {
     OPTION_EXPLAIN,
     OPTION_EXCHANGE,
     OPTION_DEFAULTS,
+    OPTION_STANDALONE,
     OPTION_VERSION,
     OPTION_LOG,
     OPTION_LOG_LEVEL
@@ -32,6 +34,7 @@ static const char usage[] =
     "harkd " HARK_VERSION ", an event dispatcher that speaks AMQP 0-9-1\n"
     "\n"
     "  harkd [-c FILE]            run in the foreground until SIGTERM; SIGHUP reloads\n"
+    "  harkd --standalone         a first try without a file: a broker of its own on 127.0.0.1:5672, a queue, a log\n"
     "  harkd --check              read the file, say what is wrong with it, and do nothing else\n"
     "  harkd --explain KEY        which listeners would run for a routing key, and why\n"
     "      [--exchange NAME]      published to this exchange only\n"
@@ -40,6 +43,7 @@ static const char usage[] =
     "  harkd --help               this\n"
     "\n"
     "  -c, --config FILE          the configuration (" HARK_CONFIGURATION ")\n"
+    "      --standalone           with --check and --explain: instead of a file; with --defaults: print it as one\n"
     "      --log FORM             auto, text, logfmt, json, journald: instead of the file's `log`\n"
     "      --log-level LEVEL      error, warning, notice, info, debug: instead of the file's\n"
     "  -v                         the same as --log-level debug\n"
@@ -49,7 +53,7 @@ static const char usage[] =
 
 struct options {
     const char *path, *explain, *exchange;
-    bool check;
+    bool check, defaults, standalone;
     int log, log_level;
 };
 
@@ -65,6 +69,17 @@ static int options_word(const char *given, const char *const *words)
     return -1;
 }
 
+static int options_defaults(const struct options *options)
+{
+    if (!options->standalone) {
+        config_print_defaults(stdout);
+    } else if (standalone_print(stdout) != 0) {
+        fprintf(stderr, "harkd: there is no place for the data: set STATE_DIRECTORY, XDG_DATA_HOME or HOME\n");
+        return EX_OSERR;
+    }
+    return EX_OK;
+}
+
 /* -1: go on; otherwise the exit status. */
 static int options_parse(struct options *options, int argc, char **argv)
 {
@@ -76,6 +91,7 @@ static int options_parse(struct options *options, int argc, char **argv)
         {"explain", required_argument, NULL, OPTION_EXPLAIN},
         {"exchange", required_argument, NULL, OPTION_EXCHANGE},
         {"defaults", no_argument, NULL, OPTION_DEFAULTS},
+        {"standalone", no_argument, NULL, OPTION_STANDALONE},
         {"version", no_argument, NULL, OPTION_VERSION},
         {"help", no_argument, NULL, 'h'},
         {"log", required_argument, NULL, OPTION_LOG},
@@ -99,8 +115,11 @@ static int options_parse(struct options *options, int argc, char **argv)
             options->exchange = optarg;
             break;
         case OPTION_DEFAULTS:
-            config_print_defaults(stdout);
-            return EX_OK;
+            options->defaults = true;
+            break;
+        case OPTION_STANDALONE:
+            options->standalone = true;
+            break;
         case OPTION_VERSION:
             printf("harkd %s\n", HARK_VERSION);
             return EX_OK;
@@ -133,6 +152,12 @@ static int options_parse(struct options *options, int argc, char **argv)
         fprintf(stderr, "harkd: --exchange goes with --explain; see harkd --help\n");
         return EX_USAGE;
     }
+    if (options->standalone && options->path != NULL) {
+        fprintf(stderr, "harkd: --standalone takes no configuration; see harkd --help\n");
+        return EX_USAGE;
+    }
+    if (options->defaults)
+        return options_defaults(options);
     return -1;
 }
 
@@ -145,10 +170,10 @@ static int options_printed(int status)
     return EX_IOERR;
 }
 
-static struct config *options_read(const char *path)
+static struct config *options_read(const struct supervisor_options *options)
 {
     struct ini_errors errors = {0};
-    struct config *config = config_read(path, &errors);
+    struct config *config = supervisor_read(options, &errors);
 
     for (size_t i = 0; config == NULL && i < errors.count && i < INI_ERRORS_MAX; i++)
         fprintf(stderr, "%s\n", errors.lines[i]);
@@ -158,7 +183,7 @@ static struct config *options_read(const char *path)
 
 int options_run(int argc, char **argv)
 {
-    struct options options = {.path = HARK_CONFIGURATION, .log = -1, .log_level = -1};
+    struct options options = {.log = -1, .log_level = -1};
     struct supervisor_options run;
     struct config *config;
     int status;
@@ -168,10 +193,16 @@ int options_run(int argc, char **argv)
     status = options_parse(&options, argc, argv);
     if (status >= 0)
         return options_printed(status);
-    options.path = strdup(options.path);
+    options.path = strdup(options.standalone     ? STANDALONE_PATH
+                          : options.path != NULL ? options.path
+                                                 : HARK_CONFIGURATION);
     if (options.path == NULL)
         return EX_OSERR;
-    config = options_read(options.path);
+    run = (struct supervisor_options){.path = options.path,
+                                      .standalone = options.standalone,
+                                      .log = options.log,
+                                      .log_level = options.log_level};
+    config = options_read(&run);
     if (config == NULL) {
         status = 1;
     } else if (options.check) {
@@ -182,8 +213,6 @@ int options_run(int argc, char **argv)
             explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1);
         config_free(config);
     } else {
-        run = (struct supervisor_options){
-            .path = options.path, .log = options.log, .log_level = options.log_level};
         status = supervisor_run(config, &run);
     }
     free((void *)(uintptr_t)options.path);

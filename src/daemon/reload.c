@@ -6,13 +6,14 @@
 #include "base/log.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 
 #define RELOAD_PATIENCE \
     10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
-#define MARGIN_MS 5000 /* what a worker gets beyond drain_timeout before it is killed */
 
 /* ---- generations ---- */
 
@@ -44,7 +45,7 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
 
     if (generation == NULL)
         return NULL;
-    generation->children = calloc(count, sizeof(*generation->children));
+    generation->children = calloc(count + 1, sizeof(*generation->children));
     generation->timer = evtimer_new(supervisor->base, generation_timer, generation);
     if (generation->children == NULL || generation->timer == NULL) {
         if (generation->timer != NULL)
@@ -54,11 +55,15 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
         return NULL;
     }
     generation->count = count;
-    for (size_t i = 0; i < count; i++)
-        generation->children[i] = (struct child){.supervisor = supervisor,
-                                                 .generation = generation,
-                                                 .number = (unsigned)i + 1,
-                                                 .control = -1};
+    for (size_t i = 0; i < count; i++) {
+        struct child *child = &generation->children[i];
+
+        *child = (struct child){.supervisor = supervisor,
+                                .generation = generation,
+                                .number = (unsigned)i + 1,
+                                .control = -1};
+        snprintf(child->name, sizeof(child->name), "worker %u", child->number);
+    }
     generation->supervisor = supervisor;
     generation->config = config;
     generation->next = supervisor->generations;
@@ -68,6 +73,7 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
 
 int generation_start(struct generation *generation)
 {
+    generation->started = true;
     for (size_t i = 0; i < generation->count; i++)
         if (child_start(&generation->children[i]) != 0)
             return -1;
@@ -126,10 +132,17 @@ void generations_reap(struct supervisor *supervisor)
 
 static bool generation_has_reached(const struct generation *generation, enum slot_state state)
 {
+    if (!generation->started)
+        return false;
     for (size_t i = 0; i < generation->count; i++)
         if (generation->children[i].pid == 0 || !child_has_reached(&generation->children[i], state))
             return false;
     return true;
+}
+
+bool generation_consumes(const struct generation *generation)
+{
+    return generation_has_reached(generation, SLOT_CONSUMING);
 }
 
 static bool generation_is_connected(const struct generation *generation)
@@ -172,7 +185,7 @@ void generation_fail(struct generation *generation, int status)
 static struct config *reload_read(struct supervisor *supervisor)
 {
     struct ini_errors errors = {0};
-    struct config *config = config_read(supervisor->options->path, &errors);
+    struct config *config = supervisor_read(supervisor->options, &errors);
 
     if (config == NULL) {
         for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
@@ -189,9 +202,64 @@ static void reload_warn(const struct supervisor *supervisor, const struct config
 {
     if (config->general.dedup_entries != supervisor->dedup_entries)
         log_warning("a changed dedup_entries takes effect at the next restart, not at a reload");
+    if (config->url.embedded && !sockets_same(config, supervisor->current->config))
+        log_warning("a changed listen, listen_tls or data takes effect at the next restart, not at a reload");
     if (supervisor->options->log < 0 &&
         config->general.log != supervisor->current->config->general.log)
         log_warning("a changed log takes effect at the next restart, not at a reload");
+}
+
+/* The broker stays where it is, and so does the workers' socket. */
+static int reload_keep_data(struct config *config, const struct config *current)
+{
+    char *data = strdup(current->broker.data), *path = strdup(current->url.hosts[0].path);
+
+    if (data == NULL || path == NULL) {
+        free(data);
+        free(path);
+        return -1;
+    }
+    free(config->broker.data);
+    free(config->url.hosts[0].path);
+    config->broker.data = data;
+    config->url.hosts[0].path = path;
+    return 0;
+}
+
+/* A configuration that can take the place of the current one, or NULL after a line in the log. */
+static struct config *reload_config(struct supervisor *supervisor)
+{
+    const struct config *current = supervisor->current->config;
+    struct config *config = reload_read(supervisor);
+
+    if (config == NULL)
+        return NULL;
+    if (config->url.embedded != current->url.embedded) {
+        log_error("url: the embedded broker comes and goes with a restart, not with a reload: nothing was changed");
+        config_free(config);
+        return NULL;
+    }
+    reload_warn(supervisor, config);
+    if (config->url.embedded && reload_keep_data(config, current) != 0) {
+        log_error("out of memory: nothing was changed");
+        config_free(config);
+        return NULL;
+    }
+    return config;
+}
+
+/* The new workers start when the broker has read its part, or does not answer. */
+static void reload_start(struct supervisor *supervisor)
+{
+    struct generation *incoming = supervisor->incoming;
+
+    if (!keeper_serves(supervisor->keeper) && evtimer_pending(incoming->timer, NULL))
+        return;
+    if (generation_start(incoming) != 0) {
+        log_error("the new workers cannot be started: the old ones go on");
+        generation_retire(incoming);
+        reload_over(supervisor);
+    }
 }
 
 void reload(struct supervisor *supervisor)
@@ -209,12 +277,11 @@ void reload(struct supervisor *supervisor)
     supervisor->reload_again = false;
     notify_reloading(&supervisor->notify);
     log_notice("reloading %s", supervisor->options->path);
-    config = reload_read(supervisor);
+    config = reload_config(supervisor);
     if (config == NULL) {
         reload_over(supervisor);
         return;
     }
-    reload_warn(supervisor, config);
     supervisor->incoming = generation_new(supervisor, config);
     if (supervisor->incoming == NULL) {
         log_error("out of memory: nothing was changed");
@@ -223,11 +290,8 @@ void reload(struct supervisor *supervisor)
         return;
     }
     generation_set_timer(supervisor->incoming, RELOAD_PATIENCE);
-    if (generation_start(supervisor->incoming) != 0) {
-        log_error("the new workers cannot be started: the old ones go on");
-        generation_retire(supervisor->incoming);
-        reload_over(supervisor);
-    }
+    keeper_reload(supervisor->keeper);
+    reload_start(supervisor);
 }
 
 /* The new workers take over when all of them consume, or have started and the broker keeps them
@@ -240,13 +304,17 @@ void reload_check(struct supervisor *supervisor)
         return;
     if (!current->proven)
         current->proven = generation_has_reached(current, SLOT_STARTED);
+    if (incoming != NULL && !incoming->started) {
+        reload_start(supervisor);
+        incoming = supervisor->incoming;
+    }
     if (incoming == NULL)
         return;
     if (!incoming->proven)
         incoming->proven = generation_has_reached(incoming, SLOT_STARTED);
     if (!incoming->proven)
         return;
-    if (!generation_has_reached(incoming, SLOT_CONSUMING) && generation_is_connected(current) &&
+    if (!generation_consumes(incoming) && generation_is_connected(current) &&
         evtimer_pending(incoming->timer, NULL))
         return;
     evtimer_del(incoming->timer);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What one worker and the supervisor share: one anonymous mapping per worker, made just before its
- * fork, so that what a worker was doing survives it.
+ * fork, so that what a worker was doing survives it. The broker's process has one, too.
  *
  * The worker writes (plain stores of its one thread, no system call, no lock), the supervisor
  * reads: the figures while it runs, the note after it died or while it hangs. The supervisor owns
@@ -22,7 +22,7 @@
 /* How far a worker is. It only moves forward; slot_state() also wakes the supervisor. */
 enum slot_state {
     SLOT_STARTING,  /* listeners are being opened */
-    SLOT_STARTED,   /* all open; trying to reach the broker, which may take as long as it likes */
+    SLOT_STARTED,   /* the broker: it accepts connections. A worker: all open; trying to reach the broker, which may take as long as it likes */
     SLOT_CONSUMING, /* every consumer has once been subscribed */
     SLOT_DRAINING,
 };
@@ -50,10 +50,22 @@ struct slot_note {
     X(consumers)       /* queues to consume from */ \
     X(consumers_ready) /* of these, subscribed now */
 
+/* Of the embedded broker's process. */
+#define SLOT_BROKER(X) \
+    X(connections) \
+    X(channels) \
+    X(queues) \
+    X(ready)   /* messages that wait in queues */ \
+    X(unacked) /* messages delivered and not yet acknowledged */ \
+    X(memory)  /* bytes of messages in memory */ \
+    X(alarm)   /* publishers are held: 1 for want of memory, 2 of disk; 0: they are not */ \
+    X(reloads) /* how often it was told to read its configuration again, and has */
+
 struct slot_figures {
 #define X(name) _Atomic uint64_t name;
     SLOT_FIGURES(X)
     SLOT_GAUGES(X)
+    SLOT_BROKER(X)
 #undef X
 };
 

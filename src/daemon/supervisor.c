@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/title.h"
+#include "daemon/standalone.h"
 #include "dispatch/dedup.h"
 
 #include <errno.h>
@@ -23,8 +24,25 @@ int64_t supervisor_now(void)
 
 /* ---- changes ---- */
 
+struct config *supervisor_read(const struct supervisor_options *options, struct ini_errors *errors)
+{
+    return options->standalone ? standalone_config(errors) : config_read(options->path, errors);
+}
+
+/* The first workers, once there is a broker for them. */
+static void supervisor_start(struct supervisor *supervisor)
+{
+    if (supervisor->stopping || supervisor->current->started || !keeper_serves(supervisor->keeper))
+        return;
+    if (generation_start(supervisor->current) == 0)
+        return;
+    supervisor->status = EX_OSERR;
+    supervisor_stop(supervisor);
+}
+
 void supervisor_check(struct supervisor *supervisor)
 {
+    supervisor_start(supervisor);
     reload_check(supervisor);
     if (!supervisor->stopping && !supervisor->ready && supervisor->current->proven) {
         supervisor->ready = true;
@@ -33,9 +51,14 @@ void supervisor_check(struct supervisor *supervisor)
         if (supervisor->reload_again)
             reload(supervisor);
     }
+    if (supervisor->options->standalone && !supervisor->stopping && !supervisor->greeted &&
+        generation_consumes(supervisor->current)) {
+        supervisor->greeted = true;
+        standalone_greet(supervisor->current->config);
+    }
     watch_status(supervisor);
     generations_reap(supervisor);
-    if (supervisor->stopping && supervisor->generations == NULL)
+    if (supervisor->stopping && supervisor->generations == NULL && keeper_stop(supervisor->keeper))
         event_base_loopbreak(supervisor->base);
 }
 
@@ -46,6 +69,7 @@ void supervisor_stop(struct supervisor *supervisor)
         for (struct generation *generation = supervisor->generations; generation != NULL;
              generation = generation->next)
             generation_kill(generation);
+        keeper_kill(supervisor->keeper);
         return;
     }
     supervisor->stopping = true;
@@ -64,10 +88,12 @@ static struct child *supervisor_find(struct supervisor *supervisor, pid_t pid)
     EACH_CHILD(supervisor, child)
     if (child->pid == pid)
         return child;
+    if (supervisor->keeper != NULL && supervisor->keeper->child.pid == pid)
+        return &supervisor->keeper->child;
     return NULL;
 }
 
-/* Any process, not only workers: where harkd is the first one of a container, orphans are its to
+/* Any process, not only our own: where harkd is the first one of a container, orphans are its to
  * reap. */
 static void supervisor_reap(struct supervisor *supervisor)
 {
@@ -169,6 +195,7 @@ static void supervisor_close(struct supervisor *supervisor)
         supervisor->generations = generation->next;
         generation_free(generation);
     }
+    keeper_close(supervisor->keeper);
     for (size_t i = 0; i < HARK_COUNT(supervisor->signals); i++)
         if (supervisor->signals[i] != NULL)
             event_free(supervisor->signals[i]);
@@ -212,13 +239,14 @@ int supervisor_run(struct config *config, const struct supervisor_options *optio
             "the service manager's watchdog (%lld ms) is shorter than twice hang_timeout (%lld ms): it restarts "
             "all of harkd before a worker that hangs can be replaced",
             (long long)supervisor.notify.watchdog_ms, (long long)general->hang_timeout);
-    if (generation_start(supervisor.current) != 0) {
+    if (config->url.embedded &&
+        (keeper_open(&supervisor, config) != 0 || keeper_start(supervisor.keeper) != 0)) {
         supervisor.status = EX_OSERR;
         supervisor_stop(&supervisor);
     }
     supervisor_arm(&supervisor);
     supervisor_check(&supervisor);
-    if (supervisor.generations != NULL && event_base_loop(supervisor.base, 0) < 0)
+    if ((supervisor.generations != NULL || !keeper_stop(supervisor.keeper)) && event_base_loop(supervisor.base, 0) < 0)
         supervisor.status = EX_SOFTWARE;
     if (supervisor.status == EX_OK)
         log_notice("stopped");

@@ -69,7 +69,8 @@ static bool watch_may_sleep(const struct child *child)
 
 static bool watch_may_all_sleep(struct supervisor *supervisor)
 {
-    bool all = supervisor->notify.watchdog_ms == 0;
+    /* A broker has no calls that it could be woken before. */
+    bool all = supervisor->notify.watchdog_ms == 0 && supervisor->keeper == NULL;
 
     EACH_CHILD(supervisor, child)
     all &= watch_may_sleep(child);
@@ -95,7 +96,7 @@ static void watch_kill(struct child *child, int64_t still)
     /* First the signal that leaves a core file; a process that is stopped or stuck in the kernel
      * needs the other. */
     if (!child->hung)
-        log_error("worker %u: pid %d has stood still for %lld ms%s%.*s%s: killed", child->number,
+        log_error("%s: pid %d has stood still for %lld ms%s%.*s%s: killed", child->name,
                   (int)child->pid, (long long)still, inside ? " in listener \"" : "",
                   inside ? note.listener_length : 0, note.listener, inside ? "\"" : "");
     child_signal(child, child->hung ? SIGKILL : SIGABRT);
@@ -105,13 +106,16 @@ static void watch_kill(struct child *child, int64_t still)
 /* Whether it is as well as the watchdog wants it. */
 static bool watch_child(struct child *child, int64_t now)
 {
-    int64_t watchdog = child->supervisor->notify.watchdog_ms,
-            hang = child->generation->config->general.hang_timeout;
+    int64_t watchdog = child->supervisor->notify.watchdog_ms, hang = child->hang_timeout;
     uint64_t turns, consuming;
     bool moved, well;
 
     if (child->pid == 0)
         return true; /* its restart is on a timer */
+    if (child->generation == NULL && !child_has_reached(child, SLOT_STARTED)) {
+        child->lived = now; /* a broker that recovers its store takes the time that the disk takes */
+        return true;
+    }
     turns = atomic_load(&child->slot->turns);
     consuming = atomic_load(&child->slot->consuming);
     moved = turns != child->turns;
@@ -133,11 +137,17 @@ static bool watch_child(struct child *child, int64_t now)
     well = (child->asked == 0 || now - child->asked < watchdog / 3) &&
            now - child->lived < watchdog * 2 / 3;
     if (!well && !child->unwell)
-        log_warning("worker %u: pid %d: its %s: the service manager's watchdog is not fed",
-                    child->number, (int)child->pid,
+        log_warning("%s: pid %d: its %s: the service manager's watchdog is not fed",
+                    child->name, (int)child->pid,
                     child->asked > 0 ? "loop does not turn" : "consumers show no sign of life");
     child->unwell = !well;
     return well;
+}
+
+static void watch_forgive(struct child *child, int64_t now)
+{
+    child->asked = child->asked > 0 ? now : 0;
+    child->lived = now;
 }
 
 void watch(struct supervisor *supervisor)
@@ -146,16 +156,19 @@ void watch(struct supervisor *supervisor)
     bool well = true, late = now - supervisor->watched > 2 * watch_period(supervisor) + 1000;
 
     /* If it was the supervisor that stood still (a stopped process group, a starved machine), the
-     * workers get their time anew. */
+     * others get their time anew. */
     if (supervisor->watched > 0 && late)
         EACH_CHILD(supervisor, child)
         {
-            child->asked = child->asked > 0 ? now : 0;
-            child->lived = now;
+            watch_forgive(child, now);
         }
+    if (supervisor->keeper != NULL && supervisor->watched > 0 && late)
+        watch_forgive(&supervisor->keeper->child, now);
     supervisor->watched = now;
     EACH_CHILD(supervisor, child)
     well &= watch_child(child, now);
+    if (supervisor->keeper != NULL)
+        well &= watch_child(&supervisor->keeper->child, now);
     if (well && supervisor->notify.watchdog_ms > 0)
         notify_send(&supervisor->notify, "WATCHDOG=1");
     supervisor->asleep = watch_may_all_sleep(supervisor);
@@ -185,11 +198,32 @@ void watch_remember(const struct child *child)
     watch_add(child->supervisor->past, child->slot);
 }
 
+/* What the embedded broker does; nothing without one. */
+static void watch_broker(const struct keeper *keeper, char *to, size_t size)
+{
+    static const char *const held[] = {"", ", publishers are held for want of memory", ", publishers are held for want of disk space"};
+    const struct slot_figures *figures;
+    uint64_t alarm;
+
+    to[0] = 0;
+    if (keeper == NULL)
+        return;
+    if (keeper->child.pid == 0 || !child_has_reached(&keeper->child, SLOT_STARTED)) {
+        snprintf(to, size, "broker: starts");
+        return;
+    }
+    figures = &keeper->child.slot->figures;
+    alarm = figures->alarm;
+    snprintf(to, size, "broker: %" PRIu64 " connections, %" PRIu64 " queues, %" PRIu64 " ready, %" PRIu64 " unacknowledged%s",
+             figures->connections, figures->queues, figures->ready, figures->unacked,
+             held[alarm < HARK_COUNT(held) ? alarm : 0]);
+}
+
 void watch_status(struct supervisor *supervisor)
 {
     uint64_t sums[FIGURES], in_hand = 0, ready = 0, consumers = 0;
     unsigned workers = 0, connected = 0, blocked = 0;
-    char text[sizeof(supervisor->said)];
+    char text[sizeof(supervisor->said)], broker[200];
 
     if (!notify_wanted(&supervisor->notify) || supervisor->stopping)
         return;
@@ -211,16 +245,20 @@ void watch_status(struct supervisor *supervisor)
         ready += figures->consumers_ready;
         consumers += figures->consumers;
     }
-    snprintf(text, sizeof(text),
+    watch_broker(supervisor->keeper, broker, sizeof(broker));
+    if (supervisor->current->count == 0 && broker[0] != 0)
+        snprintf(text, sizeof(text), "Serving: %s", broker);
+    else
+        snprintf(text, sizeof(text),
              "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64
              " consumed, %" PRIu64 " acknowledged, %" PRIu64 " emitted, %" PRIu64
-             " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand",
+             " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand%s%s",
              blocked > 0                              ? "Blocked by the broker: "
              : connected < supervisor->current->count ? "Waiting for the broker: "
              : ready < consumers                      ? "Waiting for queues: "
                                                       : "Consuming: ",
              connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked],
-             sums[FIGURE_emitted], sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand);
+             sums[FIGURE_emitted], sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker);
     if (strcmp(text, supervisor->said) == 0)
         return;
     memcpy(supervisor->said, text, sizeof(text));

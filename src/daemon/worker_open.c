@@ -22,7 +22,7 @@ static struct session *worker_session(struct worker *worker, const char *what, c
         .vhost = config->url.vhost,
         .user = config->url.user,
         .password = config->url.password,
-        .external = general->auth == CONFIG_AUTH_EXTERNAL,
+        .external = config->url.embedded || general->auth == CONFIG_AUTH_EXTERNAL,
         .tls = worker->tls,
         .tls_server_name = general->tls_server_name,
         .connect_timeout = general->connect_timeout,

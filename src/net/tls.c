@@ -136,6 +136,19 @@ fail:
     return NULL;
 }
 
+int tls_context_renew(struct tls_context *context, const struct tls_options *options, char *error, size_t size)
+{
+    struct tls_context *other = tls_context_new(options, error, size);
+    SSL_CTX *before = context->ssl;
+
+    if (other == NULL)
+        return -1;
+    context->ssl = other->ssl; /* connections hold the old one as long as they need it */
+    other->ssl = before;
+    tls_context_free(other);
+    return 0;
+}
+
 void tls_context_free(struct tls_context *context)
 {
     if (context == NULL)

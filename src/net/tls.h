@@ -18,6 +18,9 @@ struct tls_options {
 
 /* NULL with a message that names the file and what is wrong with it. TLS 1.2 and later only. */
 struct tls_context *tls_context_new(const struct tls_options *options, char *error, size_t size);
+/* Takes other certificates and rules, for handshakes from now on. -1 with a message; then all stays as it was. */
+int tls_context_renew(struct tls_context *context, const struct tls_options *options, char *error, size_t size)
+    HARK_MUSTCHECK;
 void tls_context_free(struct tls_context *context);
 
 #endif

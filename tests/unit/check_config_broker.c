@@ -216,7 +216,7 @@ START_TEST(test_user)
     user = &config->users[1];
     ck_assert_ptr_null(user->password);
     ck_assert_str_eq(user->tags, "");
-    ck_assert_str_eq(config_hashing_name(user->hashing_algorithm), "rabbit_password_hashing_sha256");
+    ck_assert_int_eq(user->hashing_algorithm, CONFIG_HASHING_SHA256);
     ck_assert_uint_eq(user->permission_count, 1);
     ck_assert_str_eq(user->permissions[0].vhost, "/");
     ck_assert_str_eq(user->permissions[0].read, ".*");

@@ -11,6 +11,11 @@ int worker_run(const struct worker_start *start)
     return rig_worker(start);
 }
 
+int embedded_run(const struct embedded_start *start)
+{
+    return rig_embedded(start);
+}
+
 START_TEST(reload_replaces)
 {
     pid_t old;

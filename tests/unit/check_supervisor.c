@@ -14,6 +14,11 @@ int worker_run(const struct worker_start *start)
     return rig_worker(start);
 }
 
+int embedded_run(const struct embedded_start *start)
+{
+    return rig_embedded(start);
+}
+
 /* ---- start and stop ---- */
 
 START_TEST(starts_and_drains)

@@ -13,6 +13,11 @@ int worker_run(const struct worker_start *start)
     return rig_worker(start);
 }
 
+int embedded_run(const struct embedded_start *start)
+{
+    return rig_embedded(start);
+}
+
 START_TEST(watchdog_is_fed)
 {
     rig_start("well", "workers = 2\nhang_timeout = 0", "600000");

@@ -123,6 +123,52 @@ int rig_worker(const struct worker_start *start)
     return EX_OK;
 }
 
+/* ---- the broker ---- */
+
+static void rig_nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+}
+
+int rig_embedded(const struct embedded_start *start)
+{
+    const char *way = start->config->broker.vhosts.count > 0 ? start->config->broker.vhosts.items[0] : "well";
+    struct slot *slot = start->slot;
+    struct pollfd waiting[] = {{.fd = start->control, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    bool orphan = false;
+
+    trace("broker begins %s %d\n", way, (int)getpid());
+    if (strcmp(way, "refuses") == 0)
+        return EX_CONFIG;
+    if (strcmp(way, "locked") == 0)
+        return EX_OSERR;
+    signal(SIGTERM, leave);
+    for (int i = 0; i < 10; i++)
+        rig_nap(); /* long enough for workers that would not wait */
+    trace("broker serves %zu\n", start->sockets->count);
+    slot_set_state(slot, SLOT_STARTED);
+    while (!told_to_leave) {
+        char byte = 0;
+
+        if (poll(waiting, 2, -1) > 0 && waiting[1].revents != 0)
+            break;
+        if (!orphan && !told_to_leave && read(start->control, &byte, 1) == 0) {
+            orphan = true;
+            waiting[0].fd = -1;
+            waiting[1].fd = start->workers;
+        }
+        if (byte == 'r') {
+            trace("broker reads\n");
+            slot_bump(&slot->figures.reloads, 1);
+            slot_wake(slot);
+        }
+        slot_turn(slot);
+        slot_consumers_live(slot);
+    }
+    trace("broker %s\n", orphan ? "orphan" : "left");
+    return EX_OK;
+}
+
 /* ---- a supervisor in a process of its own ---- */
 
 static const char *rig_path(const char *name)
@@ -139,11 +185,10 @@ void rig_write_ini(const char *way, const char *general)
     char to[128];
 
     ck_assert_ptr_nonnull(file);
-    fprintf(
-        file,
-        "[hark]\nurl = amqp://127.0.0.1:1/v\n%s\n[exchange e]\n[queue q]\nbind = e #\n[listener %s]\nmodule = log\n"
-        "queue = q\n",
-        general, way);
+    fprintf(file, "[hark]\n%s\n%s\n", strstr(general, "url =") == NULL ? "url = amqp://127.0.0.1:1/v" : "",
+            general);
+    if (way != NULL)
+        fprintf(file, "[exchange e]\n[queue q]\nbind = e #\n[listener %s]\nmodule = log\nqueue = q\n", way);
     fclose(file);
     snprintf(to, sizeof(to), "%s", rig_path("hark.ini"));
     ck_assert_int_eq(rename(rig_path("new.ini"), to), 0);
@@ -167,11 +212,6 @@ unsigned rig_count(const char *in, const char *what)
     while ((in = strstr(in, what)) != NULL)
         n++, in++;
     return n;
-}
-
-static void rig_nap(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
 
 /* Waits until the file has `what` so many times. */
@@ -219,6 +259,8 @@ void rig_start(const char *way, const char *general, const char *watchdog_usec)
         struct config *config = config_read(options.path, &errors);
         int log = open(rig_path("log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
 
+        if (chdir(directory) != 0)
+            _exit(98);
         dup2(log, STDERR_FILENO);
         setenv("NOTIFY_SOCKET", address.sun_path, 1);
         unsetenv("JOURNAL_STREAM");
@@ -248,6 +290,8 @@ void rig_clean_up(void)
 
     for (size_t i = 0; i < HARK_COUNT(names); i++)
         unlink(rig_path(names[i]));
+    unlink(rig_path("state/workers.sock")); /* of a supervisor that was killed */
+    rmdir(rig_path("state"));
     rmdir(directory);
 }
 
@@ -256,6 +300,11 @@ void rig_stop(void)
     kill(rig_supervisor, SIGTERM);
     ck_assert_int_eq(rig_wait_end(), 0);
     rig_clean_up();
+}
+
+bool rig_has(const char *name)
+{
+    return access(rig_path(name), F_OK) == 0;
 }
 
 pid_t rig_traced(const char *line)

@@ -11,12 +11,13 @@
  *     hangs     the first of them hangs in a call
  *     dozes     the same, when it has not been asked for a while
  *
- * A program that uses it has a worker_run() that calls rig_worker(): it takes the place of the real
- * one.
+ * A program that uses it has a worker_run() that calls rig_worker(), and an embedded_run() that calls
+ * rig_embedded(): they take the place of the real ones.
  */
 #ifndef TESTS_SUPERVISOR_RIG_H
 #define TESTS_SUPERVISOR_RIG_H
 
+#include "daemon/embedded.h"
 #include "daemon/worker.h"
 
 #define PATIENCE_MS 15000
@@ -27,7 +28,15 @@ extern int rig_manager; /* the service manager's socket */
 
 int rig_worker(const struct worker_start *start) HARK_MUSTCHECK;
 
-/* `general`: lines for [hark]. */
+/* Likewise the broker, by its first virtual host:
+ *
+ *     well      serves after a while, reads again when told, leaves when told or with the last worker
+ *     refuses   ends with EX_CONFIG at once               locked     with EX_OSERR
+ */
+int rig_embedded(const struct embedded_start *start) HARK_MUSTCHECK;
+
+/* `general`: lines for [hark], and more sections. Its folder is the
+ * current one. way NULL: neither exchange nor queue nor listener. */
 void rig_start(const char *way, const char *general, const char *watchdog_usec);
 void rig_write_ini(const char *way, const char *general);
 int rig_wait_end(void); /* its exit status, 1000 + signal if it was killed */
@@ -38,6 +47,7 @@ void rig_stop(void); /* SIGTERM, ends well, cleans up */
 const char *rig_content(const char *name);
 unsigned rig_count(const char *in, const char *what);
 void rig_wait(const char *name, const char *what, unsigned times);
+bool rig_has(const char *name);      /* there is such a file */
 pid_t rig_traced(const char *line); /* the number behind that text in the trace */
 void rig_wait_gone(pid_t pid);
 
