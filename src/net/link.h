@@ -31,6 +31,8 @@ struct link_address {
 struct link_ops {
     /* Connected, TLS done. */
     void (*open)(void *arg);
+    /* For servers: the first 8 bytes, before any frame (AMQP 0-9-1, 4.2.2). NULL: frames from the first byte on. */
+    void (*header)(void *arg, const uint8_t *bytes);
     void (*frame)(void *arg, const struct frame *frame);
     /* What was readable has been handed over; `full`: the last read filled its buffer, so more is waiting. A place
      * to batch. Optional. */

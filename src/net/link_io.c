@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#define LINK_HEADER 8             /* bytes of a protocol header */
 #define LINK_INPUT 65536          /* room for one read */
 #define LINK_QUOTA (512 * 1024)   /* bytes taken from one link per readiness, then it is the others' turn */
 #define LINK_QUIET 4096           /* a readiness that brought less gives memory back */
@@ -133,6 +134,15 @@ static bool link_cut(struct link *link)
     struct frame frame;
     struct reply error;
 
+    if (HARK_UNLIKELY(link->ops->header != NULL && !link->greeted)) {
+        if (buf_length(in) < LINK_HEADER)
+            return true;
+        link->greeted = true;
+        in->start += LINK_HEADER;
+        link->ops->header(link->arg, in->data + in->start - LINK_HEADER);
+        if (link->state != LINK_OPEN || link->pauses > 0)
+            return false;
+    }
     while (in->start < in->end) {
         ssize_t used = frame_cut(in->data + in->start, in->end - in->start, link->frame_max, &frame, &error);
 

@@ -44,6 +44,7 @@ struct link {
     struct buf in;     /* start..end: a frame that is not whole yet, or frames kept by a pause */
     size_t in_touched; /* how much of its memory has been used since it was allocated */
     struct buf out;
+    bool greeted;  /* the protocol header has been handed over */
     bool was_full; /* link_is_full() said so: `drained` is due */
     bool said_end; /* FLUSHING: nothing more is written */
     uint32_t frame_max;

@@ -62,4 +62,16 @@ void method_put_publish(struct buf *out, uint16_t channel, struct span exchange,
                         struct span routing_key, bool mandatory);
 void method_put_ack(struct buf *out, uint16_t channel, uint64_t delivery_tag, bool multiple);
 
+/* The same from the server's side. */
+struct method_publish {
+    struct span exchange, routing_key;
+    bool mandatory, immediate;
+};
+int method_get_publish(struct span payload, struct method_publish *publish,
+                       struct reply *error) HARK_MUSTCHECK;
+/* basic.ack, basic.nack and basic.reject, whose bits are: multiple; multiple, requeue; requeue. */
+int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits,
+                      struct reply *error) HARK_MUSTCHECK;
+void method_put_deliver(struct buf *out, uint16_t channel, const struct method_deliver *deliver);
+
 #endif

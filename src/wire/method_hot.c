@@ -95,3 +95,69 @@ void method_put_ack(struct buf *out, uint16_t channel, uint64_t delivery_tag, bo
     to[9] = FRAME_END;
     out->end += FRAME_OVERHEAD + 13;
 }
+
+int method_get_publish(struct span payload, struct method_publish *publish, struct reply *error)
+{
+    const uint8_t *at = payload.data, *end = at + payload.length;
+    size_t length;
+
+    /* The fixed part and two empty names are 4 + 2 + 1 + 1 + 1 bytes. */
+    if (HARK_UNLIKELY(payload.length < 9))
+        goto malformed;
+    at += 6; /* class, method, ticket */
+    length = *at++;
+    if (HARK_UNLIKELY((size_t)(end - at) < length + 2))
+        goto malformed;
+    publish->exchange = span_of(at, length);
+    at += length;
+    length = *at++;
+    if (HARK_UNLIKELY((size_t)(end - at) != length + 1))
+        goto malformed;
+    publish->routing_key = span_of(at, length);
+    publish->mandatory = at[length] & 1;
+    publish->immediate = at[length] & 2;
+    return 0;
+
+malformed:
+    return reply_set(error, REPLY_SYNTAX_ERROR, AMQP_BASIC_PUBLISH_METHOD,
+                     "the arguments of basic.publish are malformed");
+}
+
+int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits,
+                      struct reply *error)
+{
+    if (HARK_UNLIKELY(payload.length != 13))
+        return reply_set(error, REPLY_SYNTAX_ERROR,
+                         payload.length >= 4 ? get_u32(payload.data) : 0,
+                         "the arguments of an acknowledgement are malformed");
+    *delivery_tag = get_u64(payload.data + 4);
+    *bits = payload.data[12];
+    return 0;
+}
+
+void method_put_deliver(struct buf *out, uint16_t channel, const struct method_deliver *deliver)
+{
+    uint64_t tag = __builtin_bswap64(deliver->delivery_tag);
+    size_t size = 4 + 1 + deliver->consumer_tag.length + 9 + 1 + deliver->exchange.length + 1 +
+                  deliver->routing_key.length;
+    uint8_t *to;
+
+    if (HARK_UNLIKELY(deliver->consumer_tag.length > UINT8_MAX ||
+                      deliver->exchange.length > UINT8_MAX ||
+                      deliver->routing_key.length > UINT8_MAX)) {
+        out->failed = true;
+        return;
+    }
+    to = buf_reserve(out, FRAME_OVERHEAD + size);
+    if (to == NULL)
+        return;
+    to = method_put_head(to, channel, (uint32_t)size, AMQP_BASIC_DELIVER_METHOD);
+    to = method_put_name(to, deliver->consumer_tag);
+    memcpy(to, &tag, sizeof(tag));
+    to += sizeof(tag);
+    *to++ = deliver->redelivered;
+    to = method_put_name(to, deliver->exchange);
+    to = method_put_name(to, deliver->routing_key);
+    *to = FRAME_END;
+    out->end += FRAME_OVERHEAD + size;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* The broker's own: what every file of src/broker may look at. */
+#ifndef BROKER_BROKER_PRIVATE_H
+#define BROKER_BROKER_PRIVATE_H
+
+#include "base/log.h"
+#include "broker/broker.h"
+#include "broker/deaths.h"
+#include "broker/route.h"
+#include "broker/store.h"
+#include "wire/method.h"
+
+#include <time.h>
+
+struct acceptor;
+struct peer;
+struct peer_channel;
+
+struct broker_port {
+    struct broker *broker;
+    struct acceptor *acceptor;
+    struct tls_context *tls;
+    bool trusted;
+    struct broker_port *next;
+};
+
+struct broker {
+    struct loop *loop;
+    struct broker_options options;
+    struct users *users;
+    struct store *store;
+    struct vhost *vhosts; /* a hash by name */
+    struct broker_port *ports;
+    struct peer *peers; /* a list */
+    unsigned peer_count;
+    struct route route;
+    struct deaths deaths;
+    amqp_pool_t pool; /* of the method being handled */
+    uint64_t next_queue;
+
+    uint64_t memory;       /* bytes of messages in memory */
+    uint64_t memory_page;  /* above: queues leave their tails on disk */
+    bool memory_alarm;     /* above the limit */
+    char disk_alarm[256];  /* why; empty: none */
+    bool slow_disk;        /* too much waits for the store */
+    struct loop_task pressure;
+    int64_t paged_at;      /* ms: when queues were last asked for memory */
+
+    struct peer_channel *confirming; /* channels with confirms to send: a list */
+    struct loop_task confirm;
+    struct peer *holding; /* peers whose answers wait for the disk: a list */
+    struct peer_channel *replies; /* direct reply-to: a hash by token */
+
+    unsigned channel_count, queue_count, consumer_count;
+    uint64_t ready_count, unacked_count, published, delivered;
+
+    struct log_limit refused;
+    struct event *stop_timer;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    bool stopping;
+};
+
+/* More (or less) memory is held by messages. */
+static inline void broker_charge(struct broker *broker, int64_t bytes)
+{
+    broker->memory += (uint64_t)bytes;
+    if (HARK_UNLIKELY(broker->memory > broker->memory_page || broker->memory_alarm))
+        loop_defer(broker->loop, &broker->pressure);
+}
+
+/* Publishers have to wait. */
+static inline bool broker_is_blocked(const struct broker *broker)
+{
+    return broker->memory_alarm || broker->disk_alarm[0] != '\0';
+}
+
+/* ms of CLOCK_REALTIME: what expires, does so in the world's time, also across restarts. */
+static inline int64_t broker_wall(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_REALTIME, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+struct vhost *broker_vhost(struct broker *broker, struct span name);
+/* Everybody leaves, everything in it goes. */
+void broker_remove_vhost(struct vhost *vhost);
+/* A channel has confirms that may be due. */
+void broker_confirm_later(struct broker *broker, struct peer_channel *channel);
+/* Bytes that wait for the disk are many: whoever publishes has to be held, see peer_hold_publisher(). */
+void broker_watch_store(struct broker *broker);
+/* The last connection is gone while stopping. */
+void broker_peer_gone(struct broker *broker);
+
+#endif

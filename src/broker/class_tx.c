@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Classes confirm and tx: the two ways to know that a publish is safe. */
+#include "broker/broker_private.h"
+#include "broker/class.h"
+
+#include <stdlib.h>
+
+#define TRANSACTION_MAX 100000 /* publishes and settlements in one */
+
+struct transaction_step {
+    struct message *message; /* a publish; NULL: a settlement */
+    uint64_t tag;
+    enum settlement settlement;
+    bool mandatory, multiple;
+};
+
+struct transaction {
+    struct transaction_step *steps;
+    size_t count, capacity;
+    uint64_t bytes;
+};
+
+static int transaction_add(struct peer_channel *channel, const struct transaction_step *step, struct reply *error)
+{
+    struct transaction *transaction = channel->transaction;
+    size_t bytes = step->message != NULL ? step->message->body.length : 0;
+
+    if (transaction->count >= TRANSACTION_MAX ||
+        transaction->bytes + bytes > channel->peer->broker->options.max_message_size)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
+                         "a transaction may hold %d messages and %llu bytes in all: commit more often",
+                         TRANSACTION_MAX, (unsigned long long)channel->peer->broker->options.max_message_size);
+    if (transaction->count == transaction->capacity) {
+        size_t capacity = transaction->capacity == 0 ? 16 : 2 * transaction->capacity;
+        struct transaction_step *steps = realloc(transaction->steps, capacity * sizeof(*steps));
+
+        if (steps == NULL)
+            return class_no_memory(error);
+        transaction->steps = steps;
+        transaction->capacity = capacity;
+    }
+    transaction->steps[transaction->count++] = *step;
+    transaction->bytes += bytes;
+    return 0;
+}
+
+int transaction_add_publish(struct peer_channel *channel, struct exchange *exchange, struct message *message,
+                            bool mandatory, struct reply *error)
+{
+    struct transaction_step step = {.message = message, .mandatory = mandatory};
+    bool bcc;
+
+    (void)exchange; /* by its name again when it is committed: it may be another one then */
+    if (route_check(message, &bcc, error) != 0 || transaction_add(channel, &step, error) != 0)
+        return -1;
+    message_hold(message);
+    return 0;
+}
+
+int transaction_add_settle(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,
+                           struct reply *error)
+{
+    struct transaction_step step = {.tag = tag, .multiple = multiple, .settlement = settlement};
+
+    if (!(multiple && tag == 0) && outstanding_find(&channel->outstanding, tag) == NULL)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, 0, "unknown delivery tag %llu", (unsigned long long)tag);
+    return transaction_add(channel, &step, error);
+}
+
+static void transaction_clear(struct transaction *transaction)
+{
+    for (size_t i = 0; i < transaction->count; i++)
+        message_drop(transaction->steps[i].message);
+    transaction->count = 0;
+    transaction->bytes = 0;
+}
+
+void transaction_free(struct transaction *transaction)
+{
+    if (transaction == NULL)
+        return;
+    transaction_clear(transaction);
+    free(transaction->steps);
+    free(transaction);
+}
+
+static int transaction_commit(struct peer_channel *channel, struct reply *error)
+{
+    struct transaction *transaction = channel->transaction;
+    uint64_t batch = 0;
+    int result = 0;
+
+    for (size_t i = 0; i < transaction->count && result == 0; i++) {
+        const struct transaction_step *step = &transaction->steps[i];
+        struct exchange *exchange;
+        struct reply settled;
+
+        if (step->message == NULL) {
+            /* What is no longer there was settled by an earlier step. */
+            if (settle_deliveries(channel, step->tag, step->multiple, step->settlement, &settled) != 0)
+                continue;
+            batch = store_batch(channel->peer->broker->store);
+            continue;
+        }
+        exchange = vhost_exchange(channel->peer->vhost, step->message->exchange);
+        result = exchange == NULL ? class_no_exchange(channel, step->message->exchange, error)
+                                  : class_publish_now(channel, exchange, step->message, step->mandatory, &batch, error);
+    }
+    transaction_clear(transaction);
+    if (result == 0 && batch != 0)
+        peer_hold(channel->peer);
+    return result;
+}
+
+static int class_tx_select(struct peer_channel *channel, struct reply *error)
+{
+    if (channel->confirming)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_TX_SELECT_METHOD,
+                         "cannot switch from confirm to tx mode");
+    if (channel->transaction == NULL)
+        channel->transaction = calloc(1, sizeof(*channel->transaction));
+    if (channel->transaction == NULL)
+        return class_no_memory(error);
+    peer_channel_answer(channel, false, AMQP_TX_SELECT_OK_METHOD, &(amqp_tx_select_ok_t){0});
+    return 0;
+}
+
+static int class_confirm_select(struct peer_channel *channel, bool no_wait, struct reply *error)
+{
+    if (channel->transaction != NULL)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_CONFIRM_SELECT_METHOD,
+                         "cannot switch from tx to confirm mode");
+    channel->confirming = true;
+    peer_channel_answer(channel, no_wait, AMQP_CONFIRM_SELECT_OK_METHOD, &(amqp_confirm_select_ok_t){0});
+    return 0;
+}
+
+int class_tx(struct peer_channel *channel, const amqp_method_t *method, struct reply *error)
+{
+    if (method->id == AMQP_CONFIRM_SELECT_METHOD)
+        return class_confirm_select(channel, ((const amqp_confirm_select_t *)method->decoded)->nowait, error);
+    if (method->id == AMQP_TX_SELECT_METHOD)
+        return class_tx_select(channel, error);
+    if (channel->transaction == NULL)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, method->id, "channel is not transactional");
+    if (method->id == AMQP_TX_COMMIT_METHOD) {
+        if (transaction_commit(channel, error) != 0)
+            return -1;
+        peer_channel_answer(channel, false, AMQP_TX_COMMIT_OK_METHOD, &(amqp_tx_commit_ok_t){0});
+        return 0;
+    }
+    transaction_clear(channel->transaction);
+    peer_channel_answer(channel, false, AMQP_TX_ROLLBACK_OK_METHOD, &(amqp_tx_rollback_ok_t){0});
+    return 0;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The tail of a long queue is on disk only.
+ *
+ * The rule that keeps it simple: all of the queue's messages whose key (rank, position) is at or
+ * behind paged.rank, paged.position are on disk only, and all before are in memory only as far as this file is
+ * concerned. To keep it true, what has been delivered and may come back must lie before: so nothing
+ * before `top`, the highest key delivered while something is unsettled, is left to the disk.
+ */
+#include "broker/queue_private.h"
+
+#include "base/log.h"
+
+#define PAGE_LOW 1024             /* fewer ready messages in memory: read more */
+#define PAGE_COUNT 2048           /* messages read at once, */
+#define PAGE_BYTES (1024 * 1024)  /* or bytes of bodies */
+
+void queue_add_paged(struct queue *queue, const struct entry *given)
+{
+    struct entry entry = *given;
+    struct store_entry row = {
+        .queue = queue->id,
+        .position = entry.position,
+        .shared = entry.shared,
+        .expires = entry.expires,
+        .deliveries = entry.deliveries,
+        .rank = entry.rank,
+        .transient = !entry.stored || entry.transient,
+        .redelivered = entry.redelivered,
+    };
+
+    if (!entry.stored) {
+        row.shared = 0;
+        store_add(queue_broker(queue)->store, &row, entry.message, &entry.ticket);
+    } else if (entry.redelivered) {
+        store_update(queue_broker(queue)->store, &row);
+    }
+    if (queue->paged.count == 0 || entry.rank < queue->paged.rank ||
+        (entry.rank == queue->paged.rank && entry.position < queue->paged.position)) {
+        queue->paged.rank = entry.rank;
+        queue->paged.position = entry.position;
+    }
+    queue->paged.count++;
+    queue->paged.bytes += entry.message->body.length;
+    queue_drop_entry(queue, &entry);
+}
+
+uint64_t queue_page_out(struct queue *queue, uint64_t keep)
+{
+    uint64_t in_memory = queue->ready_count - queue->paged.count, freed = 0;
+
+    if (queue->paged.read != NULL)
+        return 0; /* it is on its way the other way */
+    for (unsigned rank = queue->ranks; rank > 0 && in_memory > keep; rank--) {
+        struct ring *ring = &queue->rings[rank - 1];
+
+        while (ring->count > 0 && in_memory > keep) {
+            struct entry entry = *ring_at(ring, ring->count - 1);
+
+            if (queue->unacked_count > 0 && (entry.rank < queue->top_rank ||
+                                             (entry.rank == queue->top_rank && entry.position < queue->top)))
+                return freed;
+            ring_drop_last(ring);
+            freed += entry.charge;
+            queue_add_paged(queue, &entry);
+            in_memory--;
+        }
+        ring_trim(ring);
+    }
+    return freed;
+}
+
+/* What came while the disk was read: now it is known what lies before it. */
+static void queue_sort_late(struct queue *queue)
+{
+    struct ring *late = &queue->paged.late;
+
+    for (; late->count > 0; ring_drop_first(late)) {
+        struct entry *entry = ring_first(late);
+
+        if (queue_is_paged(queue, entry->rank, entry->position) ||
+            ring_insert(&queue->rings[entry->rank], entry) != 0)
+            queue_add_paged(queue, entry);
+    }
+    ring_free(late);
+}
+
+/* Takes the message of a row into memory. -1: no memory. */
+static int queue_load(struct queue *queue, struct store_row *row)
+{
+    struct entry entry = {
+        .message = row->message,
+        .position = row->entry.position,
+        .shared = row->entry.shared,
+        .expires = row->entry.expires,
+        .deliveries = row->entry.deliveries,
+        .rank = row->entry.rank < queue->ranks ? row->entry.rank : (uint8_t)(queue->ranks - 1),
+        .stored = true,
+        .transient = row->entry.transient,
+        .redelivered = row->entry.redelivered || row->entry.position < queue->restored,
+    };
+    size_t bytes = entry.message->body.length;
+
+    entry.charge = (uint32_t)(sizeof(struct message) + sizeof(entry) + entry.message->raw_properties.length + bytes);
+    if (ring_insert(&queue->rings[entry.rank], &entry) != 0)
+        return -1;
+    broker_charge(queue_broker(queue), entry.charge);
+    queue->expiring |= entry.expires != 0;
+    queue->paged.rank = row->entry.rank;
+    queue->paged.position = entry.position + 1;
+    queue->paged.count -= queue->paged.count > 0;
+    queue->paged.bytes -= bytes < queue->paged.bytes ? bytes : queue->paged.bytes;
+    return 0;
+}
+
+static void queue_paged_in(void *arg, struct store_row *rows, size_t count, bool end)
+{
+    struct queue *queue = arg;
+    struct broker *broker = queue_broker(queue);
+
+    queue->paged.read = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (queue->ranks > 1 && rows[i].entry.position >= queue->paged.read_until) {
+            message_drop(rows[i].message); /* in `late` */
+        } else if (queue_load(queue, &rows[i]) != 0) {
+            for (; i < count; i++) /* stays on disk, and with it all behind */
+                message_drop(rows[i].message);
+            end = false;
+        }
+    }
+    if (end && queue->paged.count > 0 &&
+        (queue->ranks > 1 || queue->next_position == queue->paged.read_until)) {
+        log_error("queue '%.*s' in vhost '%s': %llu messages that should be on disk are not there",
+                  (int)queue->name.length, (const char *)queue->name.data, queue->vhost->name,
+                  (unsigned long long)queue->paged.count);
+        broker->ready_count -= queue->paged.count;
+        queue->ready_count -= queue->paged.count;
+        queue->ready_bytes -= queue->paged.bytes;
+        queue->paged.count = queue->paged.bytes = 0;
+    }
+    queue_sort_late(queue);
+    queue_trim(queue);
+    queue_serve_getters(queue);
+    queue_schedule(queue);
+}
+
+/* Whether anybody wants the messages: a queue that nobody looks at stays on disk. */
+static bool queue_is_wanted(const struct queue *queue, uint64_t in_memory)
+{
+    return queue->consumers != NULL || queue->getters != NULL ||
+           (in_memory == 0 && (queue->policy.message_ttl >= 0 || queue->policy.max_length >= 0 ||
+                               queue->policy.max_bytes >= 0 || queue->expiring));
+}
+
+void queue_page_in(struct queue *queue)
+{
+    uint64_t in_memory;
+
+    if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
+        return;
+    in_memory = queue->ready_count - queue->paged.count;
+    if (in_memory >= PAGE_LOW || !queue_is_wanted(queue, in_memory))
+        return;
+    queue->paged.read_until = queue->next_position;
+    queue->paged.read = store_read(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position,
+                                   PAGE_COUNT, PAGE_BYTES, queue_paged_in, queue);
+    if (queue->paged.read == NULL)
+        log_error("queue '%.*s' in vhost '%s': no memory to read it from disk", (int)queue->name.length,
+                  (const char *)queue->name.data, queue->vhost->name);
+}
+
+void queue_purge_paged(struct queue *queue)
+{
+    if (queue->paged.read != NULL)
+        store_read_cancel(queue->paged.read);
+    queue->paged.read = NULL;
+    for (; queue->paged.late.count > 0; ring_drop_first(&queue->paged.late)) {
+        struct entry *entry = ring_first(&queue->paged.late);
+
+        queue->ready_bytes -= entry->message->body.length;
+        queue->ready_count--;
+        queue_broker(queue)->ready_count--;
+        queue_forget_entry(queue, entry);
+    }
+    if (queue->paged.count == 0)
+        return;
+    store_purge(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position);
+    queue_broker(queue)->ready_count -= queue->paged.count;
+    queue->ready_count -= queue->paged.count;
+    queue->ready_bytes -= queue->paged.bytes;
+    queue->paged.count = queue->paged.bytes = 0;
+}
+
+void queue_restore(struct queue *queue, const struct store_figures *figures)
+{
+    queue->next_position = figures->next_position;
+    queue->restored = queue->delivered = figures->delivered;
+    queue->paged.count = figures->count;
+    queue->paged.bytes = figures->bytes;
+    queue->paged.rank = 0;
+    queue->paged.position = 0;
+    queue->ready_count = figures->count;
+    queue->ready_bytes = figures->bytes;
+    queue_broker(queue)->ready_count += figures->count;
+    queue_schedule(queue);
+}

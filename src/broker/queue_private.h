@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files queue_*.c share. */
+#ifndef BROKER_QUEUE_PRIVATE_H
+#define BROKER_QUEUE_PRIVATE_H
+
+#include "broker/broker_private.h"
+#include "broker/queue.h"
+
+static inline struct broker *queue_broker(const struct queue *queue)
+{
+    return queue->vhost->broker;
+}
+
+/* True if key (rank, position) is at or behind what is only on disk. */
+static inline bool queue_is_paged(const struct queue *queue, uint8_t rank, uint64_t position)
+{
+    if (HARK_LIKELY(queue->paged.count == 0))
+        return false;
+    return rank > queue->paged.rank || (rank == queue->paged.rank && position >= queue->paged.position);
+}
+
+/* The first ready entry in memory; NULL if there is none, or what is on disk comes first. */
+struct entry *queue_first(struct queue *queue, struct ring **ring);
+/* Takes the first out of its ring; it counts no longer as ready. */
+void queue_unlink_first(struct queue *queue, struct ring *ring, struct entry *entry);
+/* The same as a delivery: it counts as unacknowledged and holds a reference to the queue. */
+void queue_hand_over(struct queue *queue, struct ring *ring, struct entry *first, struct entry *entry);
+/* To consumers, as long as there are messages and somebody who can take one. */
+void queue_deliver(struct queue *queue);
+/* Its row in the store goes, memory is given back, the message is dropped. */
+void queue_forget_entry(struct queue *queue, struct entry *entry);
+/* Memory only. */
+void queue_drop_entry(struct queue *queue, struct entry *entry);
+
+/* Over the limits: the front goes. */
+void queue_trim(struct queue *queue);
+/* The first messages whose time is over: before `now`, or at `now` too. */
+void queue_expire(struct queue *queue, int64_t now, bool inclusive);
+void queue_set_timer(struct queue *queue);
+void queue_tick(evutil_socket_t fd, short what, void *arg);
+
+/* Leaves everything behind the first `keep` messages on disk. Returns the bytes given back. */
+uint64_t queue_page_out(struct queue *queue, uint64_t keep);
+/* Adds a message to what is on disk. */
+void queue_add_paged(struct queue *queue, const struct entry *entry);
+/* Reads the next piece if the front runs low. */
+void queue_page_in(struct queue *queue);
+void queue_purge_paged(struct queue *queue);
+/* Messages have come. */
+void queue_serve_getters(struct queue *queue);
+
+#endif
