@@ -13,8 +13,10 @@
 
 void peer_set_state(struct peer *peer, enum peer_state state)
 {
-    log_debug("connection %s: %s -> %s", peer->name, peer_doing(peer),
-              (peer->state = state, peer_doing(peer)));
+    const char *before = peer_doing(peer);
+
+    peer->state = state;
+    log_debug("connection %s: %s -> %s", peer->name, before, peer_doing(peer));
 }
 
 const char *peer_doing(const struct peer *peer)
