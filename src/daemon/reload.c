@@ -14,6 +14,7 @@
 
 #define RELOAD_PATIENCE \
     10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
+#define RETIRING_MAX 2 /* generations that may drain when another one is started */
 
 /* ---- generations ---- */
 
@@ -262,15 +263,32 @@ static void reload_start(struct supervisor *supervisor)
     }
 }
 
+/* Why this is no time for a reload; NULL: it is. */
+static const char *reload_obstacle(const struct supervisor *supervisor)
+{
+    size_t retiring = 0;
+
+    if (!supervisor->ready)
+        return "the workers are still starting";
+    if (supervisor->incoming != NULL)
+        return "a reload is under way";
+    for (const struct generation *generation = supervisor->generations; generation != NULL;
+         generation = generation->next)
+        retiring += generation->retiring;
+    return retiring >= RETIRING_MAX ? "the workers of earlier reloads are still draining" : NULL;
+}
+
+/* However often it is asked for meanwhile, there is one after that. */
 void reload(struct supervisor *supervisor)
 {
+    const char *obstacle = reload_obstacle(supervisor);
     struct config *config;
 
     if (supervisor->stopping)
         return;
-    if (supervisor->incoming != NULL || !supervisor->ready) {
-        log_notice("%s: the file is read again after that",
-                   supervisor->ready ? "a reload is under way" : "the workers are still starting");
+    if (obstacle != NULL) {
+        if (!supervisor->reload_again)
+            log_notice("%s: the file is read again after that", obstacle);
         supervisor->reload_again = true;
         return;
     }

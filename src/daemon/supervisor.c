@@ -48,8 +48,6 @@ void supervisor_check(struct supervisor *supervisor)
         supervisor->ready = true;
         notify_send(&supervisor->notify, "READY=1");
         log_notice("ready");
-        if (supervisor->reload_again)
-            reload(supervisor);
     }
     if (supervisor->options->standalone && !supervisor->stopping && !supervisor->greeted &&
         generation_consumes(supervisor->current)) {
@@ -58,6 +56,8 @@ void supervisor_check(struct supervisor *supervisor)
     }
     watch_status(supervisor);
     generations_reap(supervisor);
+    if (supervisor->reload_again)
+        reload(supervisor);
     if (supervisor->stopping && supervisor->generations == NULL && keeper_stop(supervisor->keeper))
         event_base_loopbreak(supervisor->base);
 }

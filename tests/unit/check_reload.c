@@ -5,6 +5,7 @@
 #include <check.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 int worker_run(const struct worker_start *start)
 {
@@ -100,6 +101,29 @@ START_TEST(reload_upon_reload)
 }
 END_TEST
 
+/* Old workers that take their time to leave: however many reloads are asked for, few generations
+ * are there at once, and there is one more reload when it is possible. */
+START_TEST(many_reloads)
+{
+    rig_start("stubborn", "drain_timeout = 500ms", NULL);
+    rig_heard("READY=1");
+    for (int i = 0; i < 60; i++) {
+        kill(rig_supervisor, SIGHUP);
+        nanosleep(&(struct timespec){.tv_nsec = 40000000}, NULL);
+    }
+    ck_assert_uint_eq(rig_count(rig_content("log"), "started pid"), 3);
+    ck_assert_uint_eq(rig_count(rig_text, "of earlier reloads are still draining"), 1);
+    rig_wait("log", "have not left in time", 2);
+    rig_wait("log", "reloaded", 3);
+    ck_assert_uint_eq(rig_count(rig_content("log"), "started pid"), 4);
+    kill(rig_supervisor, SIGTERM);
+    rig_wait("log", "draining\n", 1);
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
+}
+END_TEST
+
 /* A worker that crashes between two reloads, and a stop in the midst of one. */
 START_TEST(stop_in_a_reload)
 {
@@ -127,6 +151,7 @@ int main(void)
     tcase_add_test(tcase, wrong_file_changes_nothing);
     tcase_add_test(tcase, failed_reload);
     tcase_add_test(tcase, reload_upon_reload);
+    tcase_add_test(tcase, many_reloads);
     tcase_add_test(tcase, stop_in_a_reload);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
