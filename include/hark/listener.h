@@ -229,7 +229,8 @@ int hark_read_file(struct hark_instance *instance, const char *path, size_t max,
 
 /*
  * Runs a program, without a shell, in a process group of its own, without copying the worker and without
- * stopping the loop. Its standard input is `input`, then end of file.
+ * stopping the loop. Its standard input is `input`, then end of file. The group ends with its program: what the
+ * program has left running in it is killed.
  */
 struct hark_run {
     const char *const *argv;  /* NULL at the end; argv[0] is looked up in PATH unless it has a slash */

@@ -7,7 +7,7 @@
  * process-wide state.
  *
  * The program is done when it has exited and its output is read to the end. A grandchild that keeps the pipes open does
- * not hold that up: shortly after the exit, what is left of the group is killed.
+ * not hold that up for long. The group ends with its program: what is left of it is killed.
  */
 #include "dispatch/process_private.h"
 
@@ -35,6 +35,7 @@ static void process_finish(struct hark_process *process)
 
     timers_cancel(&instance->dispatcher->timers, &process->linger);
     instance_remove_helper(&process->helper);
+    process_kill_group(process); /* what it has left behind; before its number can be another's */
     process_tell_group(process, false);
     process_reap(process); /* it has exited: this does not wait */
     instance_resume(instance, &process->helper.about);

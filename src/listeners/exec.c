@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXEC_ENV_MAX 512            /* variables */
+#define EXEC_ENV_MAX 512            /* variables beside harkd's own */
 #define EXEC_ENV_BYTES (128 * 1024) /* all of what is made from the event; the kernel allows no more for one string */
+
+#define EXEC_LINES 100 /* of standard error that go to the log in one period, of all programs of a listener */
+#define EXEC_PERIOD_MS 10000
 
 extern char **environ;
 
@@ -44,6 +47,13 @@ static const struct hark_setting exec_settings[] = {
     {0},
 };
 
+/* The instance: what of its programs' standard error went to the log lately. */
+struct exec {
+    struct hark_timer *period; /* NULL: nothing was written since the last one ended */
+    unsigned lines;
+    unsigned long dropped;
+};
+
 /* One event's run. */
 struct run {
     struct hark_event *event;
@@ -53,11 +63,21 @@ struct run {
 /* ---- the environment ---- */
 
 struct environment {
-    const char *variables[EXEC_ENV_MAX + 1];
-    size_t count, fixed; /* of these, the first are not ours to free */
+    size_t count, fixed; /* of the variables, the first are not ours to free */
     size_t bytes;
     const char *wrong;
+    const char *variables[];
 };
+
+/* Room for harkd's own, however many, and for EXEC_ENV_MAX more. */
+static struct environment *environment_new(void)
+{
+    size_t own = 0;
+
+    while (environ[own] != NULL)
+        own++;
+    return calloc(1, sizeof(struct environment) + (own + EXEC_ENV_MAX + 1) * sizeof(char *));
+}
 
 static void environment_add(struct environment *env, const char *name, struct hark_str value)
 {
@@ -70,7 +90,7 @@ static void environment_add(struct environment *env, const char *name, struct ha
         return;
     }
     env->bytes += strlen(name) + value.length + 2;
-    if (env->count == EXEC_ENV_MAX || env->bytes > EXEC_ENV_BYTES) {
+    if (env->count - env->fixed == EXEC_ENV_MAX || env->bytes > EXEC_ENV_BYTES) {
         env->wrong = "its headers are more than an environment can carry (512 variables, 128 KiB)";
         return;
     }
@@ -142,7 +162,7 @@ static void environment_fill(struct environment *env, const struct exec_settings
     size_t cursor = 0;
     char number[32];
 
-    for (char **variable = environ; *variable != NULL && env->count < EXEC_ENV_MAX / 2; variable++)
+    for (char **variable = environ; *variable != NULL; variable++)
         if (strncmp(*variable, "HARK_", 5) != 0 && strncmp(*variable, "NOTIFY_SOCKET=", 14) != 0 &&
             strncmp(*variable, "WATCHDOG_", 9) != 0)
             env->variables[env->count++] = *variable;
@@ -227,19 +247,66 @@ static void exec_done(void *arg, const struct hark_run_result *result)
     hark_settle(event, verdict, why[0] != '\0' ? why : NULL);
 }
 
+static void exec_say_dropped(struct hark_instance *instance)
+{
+    struct exec *exec = hark_data(instance);
+
+    if (exec->dropped > 0)
+        hark_log(instance, HARK_WARNING, "stderr: %lu more lines were left out, %d in %d s is the limit", exec->dropped,
+                 EXEC_LINES, EXEC_PERIOD_MS / 1000);
+    exec->dropped = 0;
+}
+
+static void exec_period_over(void *arg)
+{
+    struct hark_instance *instance = arg;
+    struct exec *exec = hark_data(instance);
+
+    exec->period = NULL;
+    exec_say_dropped(instance);
+}
+
 static void exec_error_line(void *arg, struct hark_str line)
 {
     struct run *run = arg;
+    struct hark_instance *instance = hark_instance(run->event);
+    struct exec *exec = hark_data(instance);
 
-    hark_log(hark_instance(run->event), HARK_WARNING, "stderr: %.*s", HARK_FMT(line));
+    if (exec->period == NULL) {
+        exec->period = hark_wait(instance, EXEC_PERIOD_MS, exec_period_over, instance);
+        exec->lines = 0;
+    }
+    if (exec->lines < EXEC_LINES || exec->period == NULL) {
+        exec->lines++;
+        hark_log(instance, HARK_WARNING, "stderr: %.*s", HARK_FMT(line));
+    } else {
+        exec->dropped++;
+    }
 }
 
 /* ---- the module ---- */
 
+static int exec_open(struct hark_instance *instance)
+{
+    struct exec *exec = calloc(1, sizeof(*exec));
+
+    hark_set_data(instance, exec);
+    return exec != NULL ? 0 : -1;
+}
+
+static void exec_close(struct hark_instance *instance)
+{
+    struct exec *exec = hark_data(instance);
+
+    exec_say_dropped(instance);
+    hark_wait_cancel(exec->period);
+    free(exec);
+}
+
 static enum hark_verdict exec_handle(struct hark_instance *instance, struct hark_event *event)
 {
     const struct exec_settings *settings = hark_settings(instance);
-    struct environment *env = calloc(1, sizeof(*env));
+    struct environment *env = environment_new();
     struct run *run = calloc(1, sizeof(*run));
     struct hark_run how = {.argv = (const char *const *)settings->command.items,
                            .directory = settings->directory,
@@ -296,6 +363,8 @@ const struct hark_module hark_module_exec = {
     .settings = exec_settings,
     .settings_size = sizeof(struct exec_settings),
     .check = exec_check,
+    .open = exec_open,
+    .close = exec_close,
     .handle = exec_handle,
     .cancel = exec_cancel,
 };

@@ -139,6 +139,64 @@ START_TEST(test_error_lines)
 }
 END_TEST
 
+static unsigned count(const char *in, const char *what)
+{
+    unsigned n = 0;
+
+    while ((in = strstr(in, what)) != NULL)
+        n++, in++;
+    return n;
+}
+
+/* However much they write, a listener's programs do not flood the log; what is left out is counted. */
+START_TEST(test_error_lines_are_limited)
+{
+    struct hark_test *t = run("command = sh -c \"yes complaint | head -n 5000 >&2\"\n", "");
+    struct hark_test_event event = {.routing_key = "k"};
+
+    ck_assert_uint_eq(count(hark_test_log(t), "stderr: complaint\n"), 100);
+    hark_test_advance(t, 10000);
+    ck_assert_uint_eq(count(hark_test_log(t), "stderr: 4900 more lines were left out, 100 in 10 s is the limit\n"), 1);
+    hark_test_feed(t, &event);
+    ck_assert_int_eq(hark_test_settle(t, 20000), 0);
+    ck_assert_uint_eq(count(hark_test_log(t), "stderr: complaint\n"), 200);
+    hark_test_close(t);
+}
+END_TEST
+
+/* All of harkd's environment is passed on, and the event's fits beside it. */
+START_TEST(test_large_environment)
+{
+    struct hark_test *t;
+
+    for (int i = 0; i < 2000; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "OWN_%d", i);
+        ck_assert_int_eq(setenv(name, "x", 1), 0);
+    }
+    t = run("command = sh -c \"env | grep -c ^OWN_; echo $HARK_HEADER_X_COLOUR\"\n", "");
+    ck_assert(is(hark_test_message(t, 0)->body, "2000\nblue\n"));
+    hark_test_close(t);
+}
+END_TEST
+
+/* A grandchild that has closed its pipes holds nothing up, and is killed all the same. */
+START_TEST(test_group_ends_with_its_program)
+{
+    struct hark_test *t = run("command = sh -c \"sleep 1000 </dev/null >/dev/null 2>&1 & echo $!\"\n", "");
+    pid_t left = (pid_t)atoi(hark_test_message(t, 0)->body.data);
+
+    ck_assert_int_eq(hark_test_verdict(t, 0), HARK_DONE);
+    ck_assert_int_gt(left, 1);
+    for (int i = 0; kill(left, 0) == 0; i++) { /* it is init's to reap */
+        ck_assert_int_lt(i, 5000);
+        usleep(1000);
+    }
+    hark_test_close(t);
+}
+END_TEST
+
 /* A grandchild that keeps the pipes open does not hold the event up for ever. */
 START_TEST(test_grandchild_keeps_pipes)
 {
@@ -229,6 +287,9 @@ int main(void)
     tcase_add_test(tests, test_large_body_and_reader_that_stops);
     tcase_add_test(tests, test_too_much_output);
     tcase_add_test(tests, test_error_lines);
+    tcase_add_test(tests, test_error_lines_are_limited);
+    tcase_add_test(tests, test_large_environment);
+    tcase_add_test(tests, test_group_ends_with_its_program);
     tcase_add_test(tests, test_grandchild_keeps_pipes);
     tcase_add_test(tests, test_timeout_kills_the_group);
     tcase_add_test(tests, test_no_zero_bytes_in_environment);
