@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#define HANDSHAKE_LAST_WORDS 3000 /* ms for the client to read why it was refused */
+#define HANDSHAKE_SILENCE 3000 /* ms, as RabbitMQ */
 
 static const char *const handshake_capabilities[] = {
     "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
@@ -79,6 +79,27 @@ static bool handshake_capable(const amqp_table_t *properties, const char *name)
     return false;
 }
 
+/* A client that can be told is told, and left at once. */
+static void handshake_tell(struct peer *peer, const struct reply *error)
+{
+    amqp_connection_close_t close = {
+        .reply_code = error->code,
+        .reply_text = amqp_span(span_str(error->text)),
+        .class_id = error->class_id,
+        .method_id = error->method_id,
+    };
+
+    peer_put(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+    peer_finish(peer, HANDSHAKE_SILENCE);
+}
+
+/* Any other has to wait, so that guessing is slow, and hears nothing. */
+static void handshake_be_silent(struct peer *peer)
+{
+    link_pause(peer->link);
+    peer_set_timer(peer, HANDSHAKE_SILENCE);
+}
+
 static int handshake_start_ok(struct peer *peer, const amqp_connection_start_ok_t *start, struct reply *error)
 {
     struct broker *broker = peer->broker;
@@ -96,10 +117,11 @@ static int handshake_start_ok(struct peer *peer, const amqp_connection_start_ok_
     peer->user = sasl_login(broker->users, &sasl, span_amqp(start->mechanism), span_amqp(start->response), who,
                             sizeof(who), error);
     if (peer->user == NULL) {
-        log_warning("connection %s: user '%s' was refused: %s", peer->name, who, error->text);
-        if (peer->tells_failure || error->code != REPLY_ACCESS_REFUSED)
-            return -1;
-        peer_finish(peer, HANDSHAKE_LAST_WORDS);
+        log_warning("connection %s: login refused: %s%s%s", peer->name, who, who[0] != '\0' ? ": " : "", error->text);
+        if (peer->tells_failure && error->code == REPLY_ACCESS_REFUSED)
+            handshake_tell(peer, error);
+        else
+            handshake_be_silent(peer);
         return 0;
     }
     peer_put(peer, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
