@@ -125,6 +125,34 @@ START_TEST(explains)
 }
 END_TEST
 
+START_TEST(standalone)
+{
+    char folder[] = "/tmp/check_options.XXXXXX", path[100];
+
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    setenv("STATE_DIRECTORY", folder, 1);
+    ck_assert_int_eq(RUN("--standalone", "--check"), 0);
+    has("1 exchange, 1 queue, 1 listener: 0 errors, 0 warnings, 0 notes");
+    ck_assert_int_eq(RUN("--explain", "hello.world", "--standalone"), 0);
+    has("runs log (");
+    ck_assert_int_eq(RUN("--standalone", "-c", "/nonexistent/hark.ini"), EX_USAGE);
+    has("--standalone takes no configuration");
+    ck_assert_int_eq(RUN("--defaults", "--standalone"), 0);
+    has("url = embedded:");
+    has(folder);
+    write_file(printed); /* is an ini file itself */
+    ck_assert_int_eq(RUN("--check", "-c", "FILE"), 0);
+    unlink(file);
+    setenv("STATE_DIRECTORY", "/a \"$b\\c:/d", 1); /* the first of several, whatever is in its name */
+    ck_assert_int_eq(RUN("--standalone", "--check"), 0);
+    ck_assert_int_eq(RUN("--standalone", "--defaults"), 0);
+    has("data = \"/a \\\"$$b\\\\c\"\n");
+    snprintf(path, sizeof(path), "%s/.local", folder);
+    ck_assert_int_ne(access(path, F_OK), 0); /* nothing is made before it is needed */
+    rmdir(folder);
+}
+END_TEST
+
 START_TEST(full_disk)
 {
     static const char *const asked[] = {"--defaults", "--version", "--help"};
@@ -147,6 +175,7 @@ int main(void)
     tcase_add_test(tcase, wrong_arguments);
     tcase_add_test(tcase, checks);
     tcase_add_test(tcase, explains);
+    tcase_add_test(tcase, standalone);
     tcase_add_test(tcase, full_disk);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
