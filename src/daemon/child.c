@@ -84,9 +84,12 @@ static void child_leave_supervisor(struct child *child)
         event_free(supervisor->signals[i]);
     event_free(supervisor->tick);
     for (struct generation *generation = supervisor->generations; generation != NULL;
-         generation = generation->next)
+         generation = generation->next) {
         if (generation->timer != NULL)
             event_free(generation->timer);
+        if (generation->opening != NULL)
+            event_free(generation->opening);
+    }
     EACH_CHILD(supervisor, other)
     {
         child_forget_events(other);

@@ -14,6 +14,7 @@
 
 #define RELOAD_PATIENCE \
     10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
+#define SLOW_OPEN_MIN 1000 /* ms before a line says that listeners are still being opened */
 #define RETIRING_MAX 2 /* generations that may drain when another one is started */
 
 /* ---- generations ---- */
@@ -23,6 +24,40 @@ static void generation_set_timer(struct generation *generation, int64_t ms)
     struct timeval wait = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 
     evtimer_add(generation->timer, &wait);
+}
+
+static void generation_give_up(struct generation *generation);
+
+/* Its listeners take their time to open. Where a hang is watched for, that ends it; otherwise a reload must not wait for
+ * ever. */
+static void generation_opening(evutil_socket_t fd, short what, void *arg)
+{
+    struct generation *generation = arg;
+    const struct config_general *general = &generation->config->general;
+    int64_t took = supervisor_now() - generation->began;
+    struct timeval wait;
+
+    (void)fd;
+    (void)what;
+    if (generation->proven || generation->retiring)
+        return;
+    for (size_t i = 0; i < generation->count; i++) {
+        const struct child *child = &generation->children[i];
+        struct slot_note note;
+
+        if (child->pid != 0 && !child_has_reached(child, SLOT_STARTED) && slot_read_note(child->slot, &note))
+            log_warning("%s: pid %d: listener \"%.*s\" is still being opened after %lld ms", child->name, (int)child->pid,
+                        note.listener_length, note.listener, (long long)took);
+    }
+    if (generation != generation->supervisor->incoming || general->hang_timeout > 0)
+        return;
+    if (took >= general->drain_timeout) {
+        generation_give_up(generation);
+        return;
+    }
+    took = general->drain_timeout - took;
+    wait = (struct timeval){.tv_sec = took / 1000, .tv_usec = (took % 1000 + 1) * 1000};
+    evtimer_add(generation->opening, &wait);
 }
 
 static void generation_timer(evutil_socket_t fd, short what, void *arg)
@@ -48,9 +83,12 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
         return NULL;
     generation->children = calloc(count + 1, sizeof(*generation->children));
     generation->timer = evtimer_new(supervisor->base, generation_timer, generation);
-    if (generation->children == NULL || generation->timer == NULL) {
+    generation->opening = evtimer_new(supervisor->base, generation_opening, generation);
+    if (generation->children == NULL || generation->timer == NULL || generation->opening == NULL) {
         if (generation->timer != NULL)
             event_free(generation->timer);
+        if (generation->opening != NULL)
+            event_free(generation->opening);
         free(generation->children);
         free(generation);
         return NULL;
@@ -74,7 +112,15 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
 
 int generation_start(struct generation *generation)
 {
+    int64_t slow = generation->config->general.slow_call;
+    struct timeval wait;
+
+    if (slow < SLOW_OPEN_MIN)
+        slow = SLOW_OPEN_MIN;
+    wait = (struct timeval){.tv_sec = slow / 1000, .tv_usec = slow % 1000 * 1000};
     generation->started = true;
+    generation->began = supervisor_now();
+    evtimer_add(generation->opening, &wait);
     for (size_t i = 0; i < generation->count; i++)
         if (child_start(&generation->children[i]) != 0)
             return -1;
@@ -105,6 +151,7 @@ void generation_free(struct generation *generation)
     for (size_t i = 0; i < generation->count; i++)
         child_close(&generation->children[i]);
     event_free(generation->timer);
+    event_free(generation->opening);
     config_free(generation->config);
     free(generation->children);
     free(generation);
@@ -180,6 +227,16 @@ void generation_fail(struct generation *generation, int status)
     }
     log_error("the new configuration does not start: the old one goes on");
     generation_retire(generation);
+    reload_over(supervisor);
+}
+
+static void generation_give_up(struct generation *generation)
+{
+    struct supervisor *supervisor = generation->supervisor;
+
+    log_error("the new configuration does not start within drain_timeout: the old one goes on");
+    generation_retire(generation);
+    generation_kill(generation); /* they have nothing in hand, and do not hear anything else */
     reload_over(supervisor);
 }
 

@@ -46,6 +46,8 @@ struct generation {
     bool retiring;       /* its workers are told to leave; none is replaced */
     struct event *timer; /* incoming: how long to wait for the broker; retiring: when its workers
                             are killed */
+    struct event *opening; /* until its listeners are open */
+    int64_t began;         /* ms: when its workers were forked */
 };
 
 /* The embedded broker. */

@@ -284,9 +284,13 @@ int instance_open(struct hark_instance *instance)
     int result = 0;
 
     if (module->open != NULL) {
+        int64_t slow = instance->dispatcher->options.slow_call, since = instance_clock();
+
         instance_enter(instance, NULL);
         result = module->open(instance);
         instance_leave(instance);
+        if (slow > 0 && instance_clock() - since > slow)
+            instance_slow(instance, instance_clock() - since);
     }
     instance->open = result == 0;
     if (result != 0)

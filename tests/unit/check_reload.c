@@ -101,6 +101,32 @@ START_TEST(reload_upon_reload)
 }
 END_TEST
 
+/* A listener of the new configuration never comes back from open(), and hangs are not watched for:
+ * it is named, and the old workers go on. */
+START_TEST(stuck_reload)
+{
+    pid_t old;
+
+    rig_start("well", "hang_timeout = 0\ndrain_timeout = 1500ms", NULL);
+    rig_heard("READY=1");
+    rig_wait("trace", "start well 1", 1);
+    old = rig_traced("start well 1 ");
+    rig_write_ini("stuck", "hang_timeout = 0\ndrain_timeout = 1500ms");
+    kill(rig_supervisor, SIGHUP);
+    rig_wait("log", "listener \"mail\" is still being opened after 1", 1);
+    rig_wait("log", "does not start within drain_timeout: the old one goes on", 1);
+    rig_heard("READY=1");
+    rig_wait_gone(rig_traced("start stuck 1 "));
+    ck_assert_int_eq(kill(old, 0), 0);
+    rig_write_ini("well", "");
+    kill(rig_supervisor, SIGHUP);
+    rig_heard("READY=1");
+    rig_wait_gone(old);
+    rig_wait("log", "reloaded", 1);
+    rig_stop();
+}
+END_TEST
+
 /* Old workers that take their time to leave: however many reloads are asked for, few generations
  * are there at once, and there is one more reload when it is possible. */
 START_TEST(many_reloads)
@@ -151,6 +177,7 @@ int main(void)
     tcase_add_test(tcase, wrong_file_changes_nothing);
     tcase_add_test(tcase, failed_reload);
     tcase_add_test(tcase, reload_upon_reload);
+    tcase_add_test(tcase, stuck_reload);
     tcase_add_test(tcase, many_reloads);
     tcase_add_test(tcase, stop_in_a_reload);
     suite_add_tcase(suite, tcase);

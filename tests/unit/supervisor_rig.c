@@ -97,6 +97,11 @@ int rig_worker(const struct worker_start *start)
     else
         signal(SIGTERM, leave);
     trace("start %s %u %d\n", way, start->number, (int)getpid());
+    if (strcmp(way, "stuck") == 0) {
+        slot_enter(slot, span_str("mail"), span_str(""), span_str(""), span_str(""), 0);
+        for (;;)
+            pause();
+    }
     slot_set_state(slot, SLOT_STARTED);
     if (strcmp(way, "slow") != 0)
         slot_set_state(slot, SLOT_CONSUMING);

@@ -9,6 +9,7 @@
  *     stubborn  does not leave                            crashes    crashes in a call, the first only
  *     deaf      its consumers never show a sign of life   falls      all of them do
  *     hangs     the first of them hangs in a call
+ *     stuck     never opens its listener
  *     dozes     the same, when it has not been asked for a while
  *
  * A program that uses it has a worker_run() that calls rig_worker(), and an embedded_run() that calls
