@@ -135,14 +135,13 @@ class Method:
 
 
 class Message:
-    """Content: `properties` of str and int, `headers` as a dict, `types` of its outermost letters, `body` as bytes."""
+    """Content: `properties` of str and int, `headers` as a dict, `table` as on the wire, `body` as bytes."""
 
     def __init__(self, properties, body):
-        table = properties.get("headers", [])
+        self.table = properties.get("headers", [])
         self.properties = {name: text(value) for name, value in properties.items() if name != "headers"}
         self.has_headers = "headers" in properties
-        self.headers = plain("F", table)
-        self.types = {name: letter for name, letter, _ in table}
+        self.headers = plain("F", self.table)
         self.body = body
 
     def __repr__(self):

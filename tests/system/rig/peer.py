@@ -37,6 +37,7 @@ class Channel:
         self.peer, self.number = peer, number
         self.inbox = []
         self.deaf = False
+        self.published, self.unconfirmed = 0, set()     # since confirm.select
         self._method = self._size = self._properties = None     # of content that is not complete
         self._body = b""
 
@@ -65,6 +66,8 @@ class Channel:
         self.peer.write(wire.content(self.number, body, wire.properties(**properties), self.peer.frame_max, size))
 
     def publish(self, exchange, key, body=b"", mandatory=False, immediate=False, **properties):
+        self.published += 1
+        self.unconfirmed.add(self.published)
         self.send("basic.publish", exchange=exchange, key=key, mandatory=mandatory, immediate=immediate)
         self.content(body, **properties)
 
@@ -72,11 +75,8 @@ class Channel:
         """With confirms (the channel must be in confirm mode): returns when all have been routed."""
         for body in bodies:
             self.publish(exchange, key, body, **properties)
-            self.confirmed = getattr(self, "confirmed", 0) + 1
-        while True:
-            ack = self.expect("basic.ack")
-            if ack.delivery == self.confirmed:
-                return
+        while self.unconfirmed:
+            self.expect("basic.ack")
 
     # Receiving.
 
@@ -183,6 +183,11 @@ class Channel:
         if kind == wire.METHOD:
             assert self._method is None, "a method amidst content: %r" % payload
             method = methods.decode(payload)
+            if method.name == "confirm.select-ok":
+                self.published, self.unconfirmed = 0, set()
+            elif method.name in ("basic.ack", "basic.nack"):
+                self.unconfirmed = {n for n in self.unconfirmed if n != method.delivery
+                                    and not (method.multiple and n < method.delivery)}
             if method.name in methods.WITH_CONTENT:
                 self._method = method
             else:
@@ -263,6 +268,12 @@ class Peer:
 
     def write(self, data):
         self._socket.sendall(data)
+
+    def write_some(self, data):
+        """As much of it as goes now; 0 if nothing does within a second."""
+        if not select.select([], [self._socket], [], 1)[1]:
+            return 0
+        return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def readable(self, deadline):
         """Does anything come before the deadline?"""
