@@ -121,7 +121,7 @@ checks := $(checks:%.c=$(B)/%)
 check_kit := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/check_%,$(wildcard tests/unit/*.c)))
 fuzzers := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 replays := $(fuzzers:$(B)/tests/fuzz/fuzz_%=$(B)/tests/fuzz/replay_%)
-benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues latency dispatch load)
+benches := $(addprefix $(B)/bench/,stub rabbitmq_loop queues latency dispatch load store)
 # Listeners that only the system tests need (one that crashes, one that hangs): build/.../harkd-trouble has them.
 trouble := $(sort $(wildcard tests/system/modules/*.c))
 

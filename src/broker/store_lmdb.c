@@ -31,7 +31,7 @@ static void store_env_broken(MDB_env *env, const char *what)
 static int store_env_try(struct store_db *db, struct store_env *env, uint64_t map_size)
 {
     bool durable = env == &db->durable;
-    unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | MDB_NORDAHEAD |
+    unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS |
                      (durable ? 0 : MDB_NOSYNC | MDB_NOMETASYNC);
     int code = mdb_env_create(&env->env);
 
