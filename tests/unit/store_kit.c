@@ -126,6 +126,26 @@ struct store_figures stored_figures(const struct store_kit *kit, uint64_t queue)
     return (struct store_figures){0};
 }
 
+size_t stored_entries(const struct store_kit *kit, const char *table)
+{
+    char path[128];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_stat stat;
+
+    snprintf(path, sizeof(path), "%s/store.mdb", kit->folder);
+    ck_assert_int_eq(mdb_env_create(&env), 0);
+    ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK | MDB_RDONLY, 0), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+    ck_assert_int_eq(mdb_stat(txn, dbi, &stat), 0);
+    mdb_txn_abort(txn);
+    mdb_env_close(env);
+    return stat.ms_entries;
+}
+
 struct message *stored_message(const char *key, size_t body_size)
 {
     static const uint8_t properties[] = {0x10, 0, 2};

@@ -36,6 +36,9 @@ void stored_sync(struct store_kit *kit);
 void stored_turn(struct store_kit *kit); /* one that does not wait */
 struct store_figures stored_figures(const struct store_kit *kit, uint64_t queue);
 
+/* While it is closed: what a table of the durable file holds. */
+size_t stored_entries(const struct store_kit *kit, const char *table);
+
 struct message *stored_message(const char *key, size_t body_size);
 void stored_add(struct store_kit *kit, const struct store_entry *entry, size_t body_size);
 /* The rows are the kit's until the next read. */
