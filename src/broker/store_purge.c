@@ -38,7 +38,7 @@ static int store_purge_count(struct store_scan *scan, struct store_figures *sum)
     struct store_row_value row;
 
     if (store_row_parse(scan->value, &row) != 0)
-        return MDB_CORRUPTED;
+        row.bytes = 0;
     sum->count++;
     sum->bytes += row.bytes;
     return store_scan_next(scan);

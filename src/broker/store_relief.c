@@ -1,27 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A full disk: additions wait, and what makes room must not wait behind them. Removals of rows that
- * are on disk are done out of order, with what the file has in reserve; so are purges of queues
- * for which no addition is waiting. What is done is marked so in its batch.
+ * are on disk and purges are done out of order, with what the file has in reserve. What is done,
+ * and what a purge leaves nothing to do of, is marked so in its batch.
  */
 #include "broker/store_private.h"
 
 #define RELIEF_OPS 500 /* of one transaction: what it changes must fit into the reserve */
 
-/* Is an addition to the queue waiting before this op? */
-static bool store_relief_blocked(const struct store *store, const struct store_op *before)
+/* A purge that is done leaves nothing to add of what was asked for before it. */
+static void store_relief_undo(const struct store *store, const struct store_op *purge)
 {
-    for (const struct store_batch *batch = store->in_flight; batch != NULL; batch = batch->next) {
+    for (struct store_batch *batch = store->in_flight; batch != NULL; batch = batch->next) {
         for (size_t i = batch->at; i < batch->count; i++) {
-            const struct store_op *op = &batch->ops[i];
+            struct store_op *op = &batch->ops[i];
 
-            if (op == before)
-                return false;
-            if (op->kind == STORE_OP_ADD && op->entry.queue == before->entry.queue)
-                return true;
+            if (op == purge)
+                return;
+            if (op->kind != STORE_OP_ADD || op->entry.queue != purge->entry.queue)
+                continue;
+            if (op->entry.rank > purge->entry.rank ||
+                (op->entry.rank == purge->entry.rank && op->entry.position >= purge->entry.position))
+                op->kind = STORE_OP_DONE;
         }
     }
-    return true;
 }
 
 static int store_relief_op(struct store *store, const struct store_op *op, bool *done)
@@ -31,7 +33,7 @@ static int store_relief_op(struct store *store, const struct store_op *op, bool 
     *done = false;
     if (op->kind == STORE_OP_REMOVE)
         return store_row_remove(db, &op->entry, done);
-    if ((op->kind != STORE_OP_PURGE && op->kind != STORE_OP_DROP_QUEUE) || store_relief_blocked(store, op))
+    if (op->kind != STORE_OP_PURGE && op->kind != STORE_OP_DROP_QUEUE)
         return 0;
     *done = true;
     return store_thread_apply(db, NULL, op);
@@ -43,6 +45,8 @@ static int store_relief_commit(struct store *store, struct store_op *done[], siz
     int code = store_db_commit(&store->db, &transient);
 
     for (size_t i = 0; i < *count && (code == 0 || transient); i++) {
+        if (done[i]->kind != STORE_OP_REMOVE && code == 0)
+            store_relief_undo(store, done[i]);
         if (code == 0 || (done[i]->kind == STORE_OP_REMOVE && done[i]->entry.transient))
             done[i]->kind = STORE_OP_DONE;
     }

@@ -112,13 +112,13 @@ static void store_row_put_head(uint8_t *to, const struct store_entry *entry)
 }
 
 /* A row that goes: what it counted for, and its reference to a shared message. `gone`: a purge has
- * taken it out of the figures already. */
+ * taken it out of the figures already. One that cannot be read goes like the others. */
 static int store_row_uncount(struct store_env *env, struct store_queue_state *state, MDB_val old, bool gone)
 {
     struct store_row_value row;
 
     if (store_row_parse(span_of(old.mv_data, old.mv_size), &row) != 0)
-        return MDB_CORRUPTED;
+        row.shared = row.bytes = 0;
     if (!gone && state != NULL) {
         state->figures.count -= state->figures.count > 0;
         state->figures.bytes -= row.bytes < state->figures.bytes ? row.bytes : state->figures.bytes;
@@ -129,6 +129,23 @@ static int store_row_uncount(struct store_env *env, struct store_queue_state *st
 static struct store_env *store_row_env(struct store_db *db, const struct store_entry *entry)
 {
     return entry->transient ? &db->transient : &db->durable;
+}
+
+/* A purged row that is still there where another comes to stand, in the other environment. */
+static int store_row_erase(struct store_db *db, struct store_env *env, const struct store_entry *entry)
+{
+    uint8_t bytes[STORE_KEY];
+    MDB_val key = store_val(bytes, sizeof(bytes)), value;
+    int code = env->env != NULL ? store_env_begin(db, env) : MDB_NOTFOUND;
+
+    store_key_put(bytes, entry->queue, entry->rank, entry->position);
+    if (code == 0)
+        code = mdb_cursor_get(env->find, &key, &value, MDB_SET);
+    if (code == 0)
+        code = store_row_uncount(env, NULL, value, true);
+    if (code == 0)
+        code = mdb_cursor_del(env->find, 0);
+    return code == MDB_NOTFOUND ? 0 : code;
 }
 
 /* The queue of an addition, with everything noted but the count. */
@@ -145,6 +162,8 @@ static int store_row_queue(struct store_db *db, const struct store_entry *entry,
     *gone = store_queue_gone(*queue, entry->rank, entry->position, &to);
     if (*gone)
         code = store_queue_keep(db, *queue, entry->rank, entry->position);
+    if (*gone && code == 0)
+        code = store_row_erase(db, entry->transient ? &db->durable : &db->transient, entry);
     if (code == 0 && !entry->transient)
         code = store_queue_touch(db, *queue);
     if (code != 0)
@@ -257,7 +276,7 @@ int store_row_update(struct store_db *db, const struct store_entry *entry)
     if (code != 0)
         return code == MDB_NOTFOUND ? 0 : code;
     if (value.mv_size < ROW_HEAD)
-        return MDB_CORRUPTED;
+        return 0; /* nobody can read it anyway */
     buf_clear(&db->scratch);
     buf_put(&db->scratch, value.mv_data, value.mv_size);
     if (db->scratch.failed)

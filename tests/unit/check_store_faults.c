@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/* The store when things go wrong: kill -9, a full disk, a second process, files that are not what they should be. */
+#include "base/log.h"
+#include "unit/store_kit.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct store_kit kit;
+
+static void set_up(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    stored_begin(&kit);
+}
+
+static void quiet(void *arg, enum log_level level, const char *text)
+{
+    (void)arg;
+    (void)level;
+    (void)text;
+}
+
+static void tear_down(void)
+{
+    stored_end(&kit);
+}
+
+static void add(uint64_t queue, uint64_t position, size_t body)
+{
+    struct store_entry entry = {.queue = queue, .position = position};
+
+    stored_add(&kit, &entry, body);
+}
+
+static void take(uint64_t queue, uint64_t position)
+{
+    struct store_entry entry = {.queue = queue, .position = position};
+
+    store_remove(kit.store, &entry, NULL);
+}
+
+static void path_of(char path[128], const char *name)
+{
+    snprintf(path, 128, "%s/%s", kit.folder, name);
+}
+
+static void check_refused(const char *why)
+{
+    ck_assert(!stored_try_open(&kit));
+    ck_assert_msg(strstr(kit.error, why) != NULL, "%s", kit.error);
+    ck_assert_msg(strstr(kit.error, kit.folder) != NULL, "%s", kit.error);
+}
+
+/* ---- kill -9 ---- */
+
+/* Adds without an end, two behind each other removed; says how far it is confirmed. */
+static _Noreturn void write_until_killed(uint64_t first, int out)
+{
+    stored_open(&kit);
+    for (uint64_t i = first;; i += 10) {
+        for (uint64_t k = i; k < i + 10; k++) {
+            add(1, k, 50 + k % 3000);
+            if (k % 4 == 3 && k >= first + 100)
+                take(1, k - 100);
+        }
+        stored_sync(&kit);
+        if (write(out, &i, sizeof(i)) != sizeof(i))
+            _exit(1);
+    }
+}
+
+static uint64_t kill_a_writer(uint64_t first, unsigned commits)
+{
+    int ends[2], status;
+    uint64_t confirmed = 0, next;
+    pid_t child;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    child = fork();
+    if (child == 0)
+        write_until_killed(first, ends[1]);
+    close(ends[1]);
+    for (unsigned i = 0; i < commits; i++)
+        ck_assert_int_eq(read(ends[0], &confirmed, sizeof(confirmed)), sizeof(confirmed));
+    usleep(commits * 37 % 3000);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    while (read(ends[0], &next, sizeof(next)) == sizeof(next))
+        confirmed = next;
+    close(ends[0]);
+    return confirmed + 10;
+}
+
+static void check_rows_from(uint64_t first, uint64_t end)
+{
+    uint64_t expected = first;
+
+    stored_read(&kit, 1, 0, first, 4096, SIZE_MAX);
+    for (size_t i = 0; i < kit.row_count; i++) {
+        const struct store_row *row = &kit.rows[i];
+
+        /* All that was confirmed, in order, but for what was removed (or was about to be). */
+        for (; expected < row->entry.position && expected < end; expected++)
+            ck_assert_msg(expected % 4 == 3, "%llu is missing", (unsigned long long)expected);
+        expected = row->entry.position + 1;
+        if (row->entry.position + 100 < end)
+            ck_assert_msg(row->entry.position % 4 != 3, "%llu came back", (unsigned long long)row->entry.position);
+        ck_assert_uint_eq(row->message->body.length, 50 + row->entry.position % 3000);
+    }
+    ck_assert_uint_ge(expected, end);
+}
+
+START_TEST(killed_between_commits)
+{
+    uint64_t first = 3; /* never first + 100 with k % 4 == 3 of an earlier run */
+
+    for (unsigned run = 0; run < 8; run++) {
+        uint64_t end = kill_a_writer(first, 3 + 7 * run);
+        struct store_figures figures;
+
+        stored_open(&kit);
+        figures = stored_figures(&kit, 1);
+        ck_assert_uint_ge(figures.next_position, end);
+        check_rows_from(first, end);
+        stored_read(&kit, 1, 0, 0, 4096, SIZE_MAX);
+        ck_assert(kit.end);
+        ck_assert_uint_eq(kit.row_count, figures.count);
+        store_purge(kit.store, 1, 0, 0);
+        first = (figures.next_position + 3) / 4 * 4 + 3;
+        stored_close(&kit);
+    }
+}
+END_TEST
+
+/* ---- no room ---- */
+
+static void turn_until(const unsigned *counter, unsigned value)
+{
+    while (*counter < value)
+        ck_assert_int_eq(loop_turn(kit.loop, true), 0);
+}
+
+/* Adds until it says that it is low. */
+static uint64_t fill(size_t body)
+{
+    uint64_t position = 0;
+
+    while (kit.lows == 0) {
+        for (int i = 0; i < 20; i++)
+            add(1, position++, body);
+        stored_turn(&kit);
+        while (store_pending(kit.store) > 1 << 20 && kit.lows == 0)
+            ck_assert_int_eq(loop_turn(kit.loop, true), 0);
+    }
+    return position;
+}
+
+START_TEST(database_full)
+{
+    uint64_t count, confirmed, batch, removed = 0;
+
+    log_divert(quiet, NULL);
+    kit.map_size = 32 << 20;
+    stored_open(&kit);
+    count = fill(3000);
+    ck_assert_msg(strstr(kit.why, "largest size of 32 MiB") != NULL, "%s", kit.why);
+    ck_assert_uint_eq(kit.wells, 0);
+    confirmed = kit.committed;
+    batch = store_batch(kit.store);
+    ck_assert_uint_gt(batch, confirmed);
+
+    /* What was asked for before is done before, even now. */
+    stored_read(&kit, 1, 0, count - 1, 10, 100000);
+    ck_assert_uint_eq(kit.row_count, 1);
+    ck_assert_uint_eq(kit.rows[0].entry.position, count - 1);
+    stored_read(&kit, 1, 0, 0, 10, 100000);
+    ck_assert_uint_eq(kit.rows[0].entry.position, 0);
+    ck_assert_uint_lt(store_committed(kit.store), batch);
+
+    /* Removals make room, though additions wait before them. */
+    while (kit.wells == 0) {
+        ck_assert_uint_lt(removed, count);
+        for (int i = 0; i < 50 && removed < count; i++)
+            take(1, removed++);
+        for (int i = 0; i < 20; i++) {
+            stored_turn(&kit);
+            usleep(1000);
+        }
+    }
+    stored_sync(&kit);
+    ck_assert_uint_eq(kit.lows, 1);
+    ck_assert_uint_eq(kit.wells, 1);
+    stored_close(&kit);
+    stored_open(&kit);
+    ck_assert_uint_eq(stored_figures(&kit, 1).count, count - removed);
+    ck_assert_uint_eq(stored_entries(&kit, "rows"), count - removed);
+    stored_read(&kit, 1, 0, 0, 1, 1);
+    ck_assert_uint_eq(kit.rows[0].entry.position, removed);
+}
+END_TEST
+
+START_TEST(purge_of_a_full_database)
+{
+    uint64_t count;
+
+    log_divert(quiet, NULL);
+    kit.map_size = 32 << 20;
+    stored_open(&kit);
+    count = fill(3000);
+    add(2, 0, 10);
+    store_purge(kit.store, 1, 0, 0);
+    turn_until(&kit.wells, 1);
+    stored_sync(&kit);
+    add(1, count, 10);
+    stored_close(&kit);
+    stored_open(&kit);
+    ck_assert_uint_eq(stored_figures(&kit, 1).count, 1);
+    ck_assert_uint_eq(stored_figures(&kit, 2).count, 1);
+}
+END_TEST
+
+/* A file that may not grow behaves as a disk that is full. */
+START_TEST(disk_full)
+{
+    struct rlimit before, limit;
+    uint64_t count;
+
+    log_divert(quiet, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+    stored_open(&kit);
+    add(1, 1000000, 10);
+    stored_sync(&kit);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 24 << 20;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    count = fill(3000);
+    stored_read(&kit, 1, 0, count - 1, 1, 1);
+    ck_assert_uint_eq(kit.rows[0].entry.position, count - 1);
+    for (uint64_t i = 0; i < 100; i++)
+        take(1, i);
+    take(1, 1000000);
+    while (store_batch(kit.store) < 2)
+        stored_turn(&kit);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    turn_until(&kit.wells, 1);
+    stored_sync(&kit);
+    ck_assert_uint_eq(kit.lows, 1);
+    stored_close(&kit);
+    stored_open(&kit);
+    ck_assert_uint_eq(stored_figures(&kit, 1).count, count - 100);
+    stored_read(&kit, 1, 0, 0, 1, 1);
+    ck_assert_uint_eq(kit.rows[0].entry.position, 100);
+}
+END_TEST
+
+START_TEST(disk_low)
+{
+    kit.limit = UINT64_MAX;
+    log_divert(quiet, NULL);
+    stored_open(&kit);
+    turn_until(&kit.lows, 1);
+    ck_assert_msg(strstr(kit.why, "disk_free_limit") != NULL, "%s", kit.why);
+    add(1, 1, 10);
+    stored_sync(&kit); /* what is there already is stored all the same */
+    store_set_disk_free_limit(kit.store, 0);
+    turn_until(&kit.wells, 1);
+    ck_assert_uint_eq(kit.lows, 1);
+}
+END_TEST
+
+START_TEST(lost_at_close_is_said)
+{
+    log_divert(quiet, NULL);
+    kit.map_size = 32 << 20;
+    stored_open(&kit);
+    fill(3000);
+    store_close(kit.store, 50);
+    loop_free(kit.loop);
+    kit.store = NULL;
+    stored_open(&kit);
+    ck_assert_uint_gt(stored_figures(&kit, 1).count, 100);
+}
+END_TEST
+
+/* ---- folders and files ---- */
+
+START_TEST(opened_twice)
+{
+    struct store_kit other = {.limit = 0};
+    char pid[32];
+
+    stored_open(&kit);
+    snprintf(other.folder, sizeof(other.folder), "%s", kit.folder);
+    ck_assert(!stored_try_open(&other));
+    snprintf(pid, sizeof(pid), "process, %d:", (int)getpid());
+    ck_assert_msg(strstr(other.error, pid) != NULL, "%s", other.error);
+    stored_close(&kit);
+    ck_assert(stored_try_open(&other));
+    stored_close(&other);
+}
+END_TEST
+
+START_TEST(folders)
+{
+    char folder[sizeof(kit.folder)], path[128];
+    struct stat made;
+
+    memcpy(folder, kit.folder, sizeof(folder));
+    path_of(path, "new");
+    snprintf(kit.folder, sizeof(kit.folder), "%.60s", path);
+    stored_open(&kit);
+    ck_assert_int_eq(stat(path, &made), 0);
+    ck_assert_uint_eq(made.st_mode & 0777, 0700);
+    stored_close(&kit);
+    snprintf(kit.folder, sizeof(kit.folder), "%.50s/none/new", folder);
+    check_refused("No such file");
+    snprintf(kit.folder, sizeof(kit.folder), "%.50s/new/lock", folder);
+    check_refused("not a folder");
+    memcpy(kit.folder, folder, sizeof(folder));
+}
+END_TEST
+
+static void write_at(off_t at, const void *bytes, size_t length)
+{
+    char path[128];
+    int fd;
+
+    path_of(path, "store.mdb");
+    fd = open(path, O_WRONLY | O_CREAT, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, bytes, length, at), (ssize_t)length);
+    close(fd);
+}
+
+START_TEST(damaged)
+{
+    static uint8_t garbage[20000];
+    char path[128];
+
+    memset(garbage, 0xa5, sizeof(garbage));
+    write_at(0, garbage, sizeof(garbage));
+    check_refused("not a database");
+
+    path_of(path, "store.mdb");
+    ck_assert_int_eq(unlink(path), 0);
+    stored_open(&kit);
+    for (uint64_t i = 0; i < 100; i++)
+        add(1, i, 1000);
+    stored_close(&kit);
+    ck_assert_int_eq(truncate(path, 40000), 0);
+    check_refused("damaged");
+}
+END_TEST
+
+static void put_meta(const char *table, const char *name, const void *value, size_t length)
+{
+    MDB_val key = store_val(name, strlen(name)), data = store_val(value, length);
+    char path[128];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+
+    path_of(path, "store.mdb");
+    ck_assert_int_eq(mdb_env_create(&env), 0);
+    ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
+    ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    ck_assert_int_eq(mdb_dbi_open(txn, table, MDB_CREATE, &dbi), 0);
+    ck_assert_int_eq(mdb_put(txn, dbi, &key, &data, 0), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+START_TEST(unknown_version)
+{
+    static const uint8_t nine[4] = {0, 0, 0, 9};
+
+    stored_open(&kit);
+    stored_close(&kit);
+    put_meta("meta", "version", nine, sizeof(nine));
+    check_refused("version 9, this harkd knows version 1");
+}
+END_TEST
+
+START_TEST(foreign)
+{
+    put_meta("addresses", "somebody", "else", 4);
+    check_refused("not a database of harkd");
+}
+END_TEST
+
+START_TEST(unreadable_row)
+{
+    log_divert(quiet, NULL);
+    stored_open(&kit);
+    for (uint64_t i = 0; i < 3; i++)
+        add(1, i, 10);
+    stored_close(&kit);
+    {
+        char path[128];
+        uint8_t bytes[STORE_KEY];
+        MDB_val key = store_val(bytes, sizeof(bytes)), data = store_val("?", 1);
+        MDB_env *env;
+        MDB_txn *txn;
+        MDB_dbi dbi;
+
+        path_of(path, "store.mdb");
+        store_key_put(bytes, 1, 0, 1);
+        ck_assert_int_eq(mdb_env_create(&env), 0);
+        ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+        ck_assert_int_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
+        ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+        ck_assert_int_eq(mdb_dbi_open(txn, "rows", 0, &dbi), 0);
+        ck_assert_int_eq(mdb_put(txn, dbi, &key, &data, 0), 0);
+        ck_assert_int_eq(mdb_txn_commit(txn), 0);
+        mdb_env_close(env);
+    }
+    stored_open(&kit);
+    stored_read(&kit, 1, 0, 0, 10, 10000);
+    ck_assert_uint_eq(kit.row_count, 2);
+    ck_assert(kit.end);
+    take(1, 1); /* nor does it stand in anybody's way */
+    add(1, 3, 10);
+    stored_sync(&kit);
+    stored_read(&kit, 1, 0, 0, 10, 10000);
+    ck_assert_uint_eq(kit.row_count, 3);
+}
+END_TEST
+
+START_TEST(little_address_space)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    struct rlimit limit = {.rlim_cur = (rlim_t)4 << 30, .rlim_max = RLIM_INFINITY};
+
+    log_divert(quiet, NULL);
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+#endif
+    stored_open(&kit);
+    add(1, 0, 10);
+    stored_sync(&kit);
+}
+END_TEST
+
+/* ---- peace ---- */
+
+static long thread_switches(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    long switches = 0;
+
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        char path[300], line[256];
+        FILE *file;
+        bool store = false;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", task->d_name);
+        file = task->d_name[0] != '.' ? fopen(path, "r") : NULL;
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+            store |= strcmp(line, "Name:\tstore\n") == 0;
+            if (store && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+                switches = strtol(line + 24, NULL, 10);
+        }
+        if (file != NULL)
+            fclose(file);
+    }
+    closedir(tasks);
+    return switches;
+}
+
+START_TEST(sleeps_when_idle)
+{
+    long before;
+
+    stored_open(&kit);
+    add(1, 0, 10);
+    stored_sync(&kit);
+    usleep(200000); /* it may still be on its way to sleep */
+    before = thread_switches();
+    ck_assert_int_gt(before, 0);
+    usleep(2500000);
+    ck_assert_int_eq(thread_switches(), before);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("store_faults");
+    TCase *tcase = tcase_create("store_faults");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 20);
+    tcase_add_test(tcase, killed_between_commits);
+    tcase_add_test(tcase, database_full);
+    tcase_add_test(tcase, purge_of_a_full_database);
+    tcase_add_test(tcase, disk_full);
+    tcase_add_test(tcase, disk_low);
+    tcase_add_test(tcase, lost_at_close_is_said);
+    tcase_add_test(tcase, opened_twice);
+    tcase_add_test(tcase, folders);
+    tcase_add_test(tcase, damaged);
+    tcase_add_test(tcase, unknown_version);
+    tcase_add_test(tcase, foreign);
+    tcase_add_test(tcase, unreadable_row);
+    tcase_add_test(tcase, little_address_space);
+    tcase_add_test(tcase, sleeps_when_idle);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
