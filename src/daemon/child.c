@@ -125,20 +125,21 @@ static void child_name(const struct child *child)
         _exit(EX_OSERR);
 }
 
-/* Then signals are as daemon/worker.h promises. */
+/* Then signals are as daemon/worker.h and daemon/embedded.h promise. */
 static void child_become(struct child *child, pid_t parent)
 {
     static const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGPIPE};
+    bool broker = child->generation == NULL;
     const struct config *config = child_config(child);
     int64_t patience = config->general.drain_timeout + MARGIN_MS;
     sigset_t none;
 
     child_leave_supervisor(child);
-    signal(SIGTERM, SIG_DFL);
+    signal(SIGTERM, broker ? SIG_IGN : SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < HARK_COUNT(ignored); i++)
         signal(ignored[i], SIG_IGN);
-    if (child->generation == NULL) /* it waits for the workers first */
+    if (broker) /* it waits for the workers first */
         patience += config->broker.drain_timeout + MARGIN_MS;
     child_patience = (unsigned)(patience / 1000);
     signal(SIGUSR2, child_orphaned);
@@ -149,9 +150,6 @@ static void child_become(struct child *child, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     child_name(child);
 }
-
-/* Until src/broker has all that it takes, it is only linked where a test brings it. */
-extern int embedded_run(const struct embedded_start *start) __attribute__((weak));
 
 static int child_be_broker(const struct child *child, int control)
 {
@@ -165,10 +163,6 @@ static int child_be_broker(const struct child *child, int control)
         .workers = supervisor->keeper->workers[0],
     };
 
-    if (embedded_run == NULL) {
-        log_error("this harkd has no broker of its own yet");
-        return EX_CONFIG;
-    }
     return embedded_run(&start);
 }
 

@@ -128,7 +128,7 @@ const struct hark_setting config_broker_table[] = {
     {.name = "drain_timeout",
      .type = HARK_DURATION,
      .offset = BROKER(drain_timeout),
-     .fallback = "5s",
+     .fallback = "2s",
      .max = DAY,
      .help = "how long a stopping broker waits for its clients to close"},
     {0},

@@ -7,7 +7,6 @@
 #include "net/tls.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -22,7 +21,7 @@ struct embedded {
     struct loop *loop;
     struct broker *broker;
     struct tls_context *tls; /* NULL: no TLS is listened for */
-    struct event *terminate, *control, *orphaned;
+    struct event *control, *orphaned;
     int64_t figures_at;
     bool stopping, stopped;
 };
@@ -42,13 +41,6 @@ static void embedded_stop(struct embedded *embedded)
     log_info("stopping");
     slot_set_state(embedded->start->slot, SLOT_DRAINING);
     broker_stop(embedded->broker, embedded->config->broker.drain_timeout, embedded_done, embedded);
-}
-
-static void embedded_signal(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    embedded_stop(arg);
 }
 
 /* Without a supervisor the workers drain and leave; what they acknowledge last must still find its broker. */
@@ -117,14 +109,20 @@ static void embedded_told(evutil_socket_t fd, short what, void *arg)
     char bytes[64];
     ssize_t got = read(fd, bytes, sizeof(bytes));
     uint64_t times = 0;
+    bool stop = false;
 
     (void)what;
-    for (ssize_t i = 0; i < got; i++)
+    for (ssize_t i = 0; i < got; i++) {
         times += bytes[i] == 'r';
+        stop |= bytes[i] == 's';
+    }
     if (times > 0) { /* told twice at once, it needs to read once */
         embedded_reload(embedded);
         slot_bump(&slot->figures.reloads, times);
         slot_wake(slot);
+    }
+    if (stop) {
+        embedded_stop(embedded);
     } else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
         event_del(embedded->control); /* the supervisor is gone */
         log_info("the supervisor is gone: waiting for the workers to leave");
@@ -160,12 +158,11 @@ static int embedded_open_events(struct embedded *embedded)
     struct event_base *base = loop_base(embedded->loop);
     const struct embedded_start *start = embedded->start;
 
-    embedded->terminate = evsignal_new(base, SIGTERM, embedded_signal, embedded);
     embedded->control = event_new(base, start->control, EV_READ | EV_PERSIST, embedded_told, embedded);
     embedded->orphaned = event_new(base, start->workers, EV_READ | EV_PERSIST, embedded_orphaned, embedded);
-    if (embedded->terminate == NULL || embedded->control == NULL || embedded->orphaned == NULL)
+    if (embedded->control == NULL || embedded->orphaned == NULL)
         return -1;
-    return event_add(embedded->terminate, NULL) == 0 && event_add(embedded->control, NULL) == 0 ? 0 : -1;
+    return event_add(embedded->control, NULL);
 }
 
 static int embedded_open_tls(struct embedded *embedded)
@@ -220,7 +217,7 @@ static int embedded_open(struct embedded *embedded)
 
 static void embedded_close(struct embedded *embedded)
 {
-    struct event *events[] = {embedded->terminate, embedded->control, embedded->orphaned};
+    struct event *events[] = {embedded->control, embedded->orphaned};
 
     if (embedded->broker != NULL)
         broker_free(embedded->broker);

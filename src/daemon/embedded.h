@@ -2,16 +2,16 @@
 /*
  * The process of the embedded broker, from just after the fork to its end. Called by the supervisor in the child;
  * everything in `start` belongs to the supervisor's half of the program and outlives the call. Signals are as
- * daemon/worker.h says.
+ * daemon/worker.h says, but for SIGTERM, which is ignored: one that goes to the whole process group must not take the broker
+ * from workers that still drain.
  *
  * What it does:
  *  - opens the store and recovers, then accepts connections: slot_set_state(SLOT_STARTED).
  *  - counts slot_turn() and slot_consumers_live() every turn of its loop, and keeps the slot's figures.
- *  - watches `control`: a byte asks "are you well?", and the turn is the answer. "r" tells it to read its configuration
+ *  - watches `control`: "?" asks "are you well?", and the turn is the answer. "r" tells it to read its configuration
  *    again: limits, users, virtual hosts and certificates are applied; then it counts that in the slot's `reloads`, as also
- *    when it could not, which it logs. End of file means that the supervisor is gone: it leaves as soon as the last worker
+ *    when it could not, which it logs. "s": it stops within `drain_timeout` of [broker] and returns. End of file means that the supervisor is gone: it leaves as soon as the last worker
  *    has, which shows as the end of file of `workers`.
- *  - SIGTERM: stops within `drain_timeout` of [broker] and returns.
  */
 #ifndef DAEMON_EMBEDDED_H
 #define DAEMON_EMBEDDED_H

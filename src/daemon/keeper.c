@@ -162,7 +162,8 @@ bool keeper_stop(struct keeper *keeper)
         if (keeper->child.restart != NULL)
             evtimer_del(keeper->child.restart);
         evtimer_add(keeper->timer, &wait);
-        child_signal(&keeper->child, SIGTERM);
+        if (keeper->child.pid > 0)
+            (void)!send(keeper->child.control, "s", 1, MSG_NOSIGNAL); /* it has ended: SIGCHLD comes */
     }
     return keeper->child.pid == 0;
 }

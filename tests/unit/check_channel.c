@@ -25,7 +25,7 @@ START_TEST(test_channels_open_and_close)
     ck_assert_uint_eq(channel.epoch, epoch + 1);
     peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_CLOSE_METHOD) == 1);
     peer_deliver(peer, 1, 1, "late", "body", 4); /* still allowed, and dropped */
-    peer_send(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, NULL);
+    peer_say(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, NULL);
     peer_until(loop, noted.closes_done == 1);
     ck_assert_uint_eq(noted.deliveries, 0);
     ck_assert_uint_eq(noted.channel_closed, 0);
@@ -94,17 +94,17 @@ START_TEST(test_answer_may_take_its_time)
         peer->on_method = kit_ignore;
         channel_send(&channel, AMQP_QUEUE_DECLARE_METHOD, &declare);
         if (_i == 1)
-            peer_send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
+            peer_say(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
         else
             link_pause(session_link(session));
         peer_wait(loop, 1000);
         ck_assert_uint_eq(noted.lost, 0);
         if (_i == 1)
-            peer_send(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &unblocked);
+            peer_say(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &unblocked);
         else
             link_resume(session_link(session));
         peer_wait(loop, 250);
-        peer_send(peer, 1, AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
+        peer_say(peer, 1, AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
         peer_until(loop, noted.methods == 1);
         peer_wait(loop, 700);
     }
@@ -129,7 +129,7 @@ START_TEST(test_channel_closed_by_server)
         .reply_code = 404, .reply_text = amqp_span(span_str("NOT_FOUND - no queue 'x'")), .class_id = 60, .method_id = 20};
 
     kit_start_channel();
-    peer_send(peer, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
+    peer_say(peer, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
     peer_until(loop, noted.channel_closed == 1);
     ck_assert_uint_eq(noted.channel_error.code, 404);
     ck_assert_str_eq(noted.channel_error.text, "NOT_FOUND - no queue 'x'");
@@ -149,10 +149,10 @@ START_TEST(test_both_close_a_channel)
     kit_start_channel();
     peer->on_method = kit_ignore;
     channel_close(&channel, kit_done, NULL);
-    peer_send(peer, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
+    peer_say(peer, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
     peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD) == 1);
     ck_assert_uint_eq(noted.closes_done, 0);
-    peer_send(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, NULL);
+    peer_say(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, NULL);
     peer_until(loop, noted.closes_done == 1);
     ck_assert_uint_eq(noted.channel_closed, 0);
 }
@@ -163,7 +163,7 @@ START_TEST(test_flow)
     amqp_channel_flow_t flow = {.active = 0};
 
     kit_start_channel();
-    peer_send(peer, 1, AMQP_CHANNEL_FLOW_METHOD, &flow);
+    peer_say(peer, 1, AMQP_CHANNEL_FLOW_METHOD, &flow);
     peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_FLOW_OK_METHOD) == 1);
 }
 END_TEST
@@ -223,7 +223,7 @@ START_TEST(test_returned)
     kit_start_channel();
     method_put(&peer->out, 1, AMQP_BASIC_RETURN_METHOD, &method);
     content_put(&peer->out, 1, 4096, span_of("\0\0", 2), span_str("hello"));
-    peer_send(peer, 1, AMQP_BASIC_ACK_METHOD, &ack);
+    peer_say(peer, 1, AMQP_BASIC_ACK_METHOD, &ack);
     peer_until(loop, noted.methods == 1);
     ck_assert_uint_eq(noted.returns, 1);
     ck_assert_uint_eq(noted.method_id, AMQP_BASIC_ACK_METHOD);

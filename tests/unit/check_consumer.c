@@ -78,7 +78,7 @@ static void close_channel(uint16_t number, uint16_t code)
 {
     amqp_channel_close_t close = {.reply_code = code, .reply_text = amqp_span(span_str("because"))};
 
-    peer_send(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
+    peer_say(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
 }
 
 static void note_consume(const amqp_basic_consume_t *consume)
@@ -304,7 +304,7 @@ START_TEST(test_cancel_and_close)
     peer_until(loop, peer_saw(peer, 1, AMQP_BASIC_CANCEL_METHOD) == 1);
     deliver(3, 4); /* still on their way */
     ck_assert_uint_eq(done, 0);
-    peer_send(peer, 1, AMQP_BASIC_CANCEL_OK_METHOD,
+    peer_say(peer, 1, AMQP_BASIC_CANCEL_OK_METHOD,
               &(amqp_basic_cancel_ok_t){.consumer_tag = amqp_span(span_str("x"))});
     peer_until(loop, done == 1);
     consumer_ack(&tickets[1]);
@@ -316,7 +316,7 @@ START_TEST(test_cancel_and_close)
     ck_assert_str_eq(server.text, "-4 1 2");
     ck_assert_uint_eq(done, 1);
     consumer_ack(&tickets[3]);
-    peer_send(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, &server);
+    peer_say(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, &server);
     peer_until(loop, done == 2);
     consumer_start(consumer);
     peer_wait(loop, 20);
@@ -368,7 +368,7 @@ START_TEST(test_cancelled_by_server)
     start();
     deliver(1, 3);
     old = tickets[3];
-    peer_send(peer, 1, AMQP_BASIC_CANCEL_METHOD, &cancel);
+    peer_say(peer, 1, AMQP_BASIC_CANCEL_METHOD, &cancel);
     peer_until(loop, unsubscribed == 1);
     consumer_ack(&old);
     peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_CLOSE_METHOD) == 1);

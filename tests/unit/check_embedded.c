@@ -313,7 +313,7 @@ START_TEST(test_run)
     slot_until(&slot->figures.connections, 7);
     slot_until(&slot->figures.alarm, 2);
     ck_assert_uint_eq(atomic_load(&slot->state), SLOT_STARTED);
-    kill(process, SIGTERM);
+    ck_assert_int_eq(write(control, "s", 1), 1);
     ck_assert_int_eq(end(), EX_OK);
     heard("stop 2000\nfree\n");
 }
@@ -334,7 +334,7 @@ START_TEST(test_reload)
     ck_assert_int_eq(write(control, "r", 1), 1);
     heard("options 5\nvhost /\n");
     slot_until(&slot->figures.reloads, 3);
-    kill(process, SIGTERM);
+    ck_assert_int_eq(write(control, "s", 1), 1);
     ck_assert_int_eq(end(), EX_OK);
     heard("free\n");
     ck_assert_ptr_eq(strstr(noted, "new "), noted); /* once */
@@ -360,7 +360,7 @@ START_TEST(test_orphaned)
     poller = (struct pollfd){.fd = notes, .events = POLLIN};
     ck_assert_int_eq(poll(&poller, 1, 200), 0);
     close(workers);
-    heard("stop 5000\n");
+    heard("stop 2000\n");
     ck_assert_int_eq(end(), EX_OK);
 }
 END_TEST

@@ -230,7 +230,7 @@ START_TEST(test_blocked)
     amqp_connection_blocked_t blocked = {.reason = amqp_span(span_str("low on memory"))};
 
     kit_publisher_ready();
-    peer_send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
+    peer_say(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
     peer_until(loop, noted.blocked == 1);
     publisher_session_blocked(publisher, true);
     ck_assert_uint_eq(seen.high, 1);
@@ -238,7 +238,7 @@ START_TEST(test_blocked)
     peer_wait(loop, 20);
     ck_assert_uint_eq(broker.published, 0);
     broker.answers = true;
-    peer_send(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &broker);
+    peer_say(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &broker);
     peer_until(loop, noted.unblocked == 1);
     publisher_session_blocked(publisher, false);
     ck_assert_uint_eq(seen.low, 1);

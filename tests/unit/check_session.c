@@ -168,7 +168,7 @@ START_TEST(test_server_closes)
     amqp_connection_close_t close = {.reply_code = 320, .reply_text = amqp_span(span_str("shutdown"))};
 
     kit_start_channel();
-    peer_send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+    peer_say(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
     peer_until(loop, noted.lost == 1);
     ck_assert_str_eq(noted.why, "closed by the server: 320 shutdown");
     ck_assert_uint_eq(noted.channel_closed, 1);
@@ -224,13 +224,13 @@ START_TEST(test_blocked)
     amqp_connection_blocked_t method = {.reason = amqp_span(span_str("low on memory"))};
 
     kit_start_open();
-    peer_send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &method);
+    peer_say(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &method);
     peer_until(loop, noted.blocked == 1);
     ck_assert(session_is_blocked(session));
-    peer_send(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &method);
+    peer_say(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &method);
     peer_until(loop, noted.unblocked == 1);
     ck_assert(!session_is_blocked(session));
-    peer_send(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &method);
+    peer_say(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &method);
     peer_until(loop, noted.blocked == 2);
     peer_hangup(peer);
     peer_until(loop, noted.opened == 2);
@@ -261,13 +261,13 @@ START_TEST(test_violations)
     kit_start_channel();
     switch (_i) {
     case 0: /* a channel that nobody opened */
-        peer_send(peer, 7, AMQP_QUEUE_PURGE_OK_METHOD, nothing);
+        peer_say(peer, 7, AMQP_QUEUE_PURGE_OK_METHOD, nothing);
         break;
     case 1: /* content on channel 0 */
         peer_bytes(peer, "\2\0\0\0\0\0\16\0\74\0\0\0\0\0\0\0\0\0\0\0\0\xce", 22);
         break;
     case 2: /* of the handshake */
-        peer_send(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
+        peer_say(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
         break;
     case 3: /* a body without a method */
         peer_bytes(peer, "\3\0\1\0\0\0\1x\xce", 9);
@@ -283,13 +283,13 @@ START_TEST(test_violations)
         break;
     case 7: /* a method within a content */
         peer_bytes(peer, "\1\0\1\0\0\0\20\0\74\0\74\0\0\0\0\0\0\0\0\1\0\0\0\xce", 24);
-        peer_send(peer, 1, AMQP_BASIC_QOS_OK_METHOD, nothing);
+        peer_say(peer, 1, AMQP_BASIC_QOS_OK_METHOD, nothing);
         break;
     case 8: /* a method that AMQP does not know */
         peer_bytes(peer, "\1\0\1\0\0\0\4\0\74\3\350\xce", 12);
         break;
     case 9: /* a second open-ok */
-        peer_send(peer, 1, AMQP_CHANNEL_OPEN_OK_METHOD, nothing);
+        peer_say(peer, 1, AMQP_CHANNEL_OPEN_OK_METHOD, nothing);
         break;
     }
     peer_until(loop, noted.lost == 1);

@@ -48,9 +48,9 @@ static void refuse(uint16_t number)
 
     server.closing = true;
     if (reply_is_hard(server.code))
-        peer_send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &end);
+        peer_say(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &end);
     else
-        peer_send(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
+        peer_say(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
 }
 
 /* True: it has been answered. */

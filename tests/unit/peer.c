@@ -83,7 +83,7 @@ void peer_bytes(struct peer *peer, const void *bytes, size_t length)
     peer_write(peer);
 }
 
-void peer_send(struct peer *peer, uint16_t channel, uint32_t id, const void *decoded)
+void peer_say(struct peer *peer, uint16_t channel, uint32_t id, const void *decoded)
 {
     method_put(&peer->out, channel, id, decoded);
     ck_assert(!peer->out.failed);
@@ -116,7 +116,7 @@ static void peer_start(struct peer *peer)
                                      .mechanisms = bytes_of(peer->mechanisms),
                                      .locales = bytes_of("en_US")};
 
-    peer_send(peer, 0, AMQP_CONNECTION_START_METHOD, &start);
+    peer_say(peer, 0, AMQP_CONNECTION_START_METHOD, &start);
 }
 
 static void peer_note_table(struct peer *peer, const amqp_table_t *table)
@@ -152,7 +152,7 @@ static void peer_started(struct peer *peer, const amqp_connection_start_ok_t *ok
     }
     peer->login[used] = '\0';
     peer_note_table(peer, &ok->client_properties);
-    peer_send(peer, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
+    peer_say(peer, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
 }
 
 static void peer_tuned(struct peer *peer, const amqp_connection_tune_ok_t *ok)
@@ -176,12 +176,12 @@ static void peer_connection_method(struct peer *peer, const amqp_method_t *metho
         snprintf(peer->vhost, sizeof(peer->vhost), "%.*s", (int)open->virtual_host.len,
                  (char *)open->virtual_host.bytes);
         peer->opened = true;
-        peer_send(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
+        peer_say(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
         return;
     }
     case AMQP_CONNECTION_CLOSE_METHOD:
         peer->closed_code = ((const amqp_connection_close_t *)method->decoded)->reply_code;
-        peer_send(peer, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, nothing);
+        peer_say(peer, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, nothing);
         return;
     default:
         return;
@@ -212,7 +212,7 @@ static void peer_answer(struct peer *peer, uint16_t channel, const amqp_method_t
     }
     for (size_t i = 0; i < HARK_COUNT(answers); i++)
         if (answers[i][0] == method->id)
-            peer_send(peer, channel, answers[i][1], nothing);
+            peer_say(peer, channel, answers[i][1], nothing);
 }
 
 /* ---- trouble ---- */
@@ -234,15 +234,15 @@ static bool peer_misbehaves(struct peer *peer, enum peer_step step)
         peer_bytes(peer, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
         break;
     case PEER_CLOSE:
-        peer_send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+        peer_say(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
         break;
     case PEER_WRONG:
-        peer_send(peer, 1, AMQP_QUEUE_PURGE_OK_METHOD, nothing);
+        peer_say(peer, 1, AMQP_QUEUE_PURGE_OK_METHOD, nothing);
         break;
     case PEER_EARLY:
-        peer_send(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
+        peer_say(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
         if (step == PEER_OPEN)
-            peer_send(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
+            peer_say(peer, 0, AMQP_CONNECTION_OPEN_OK_METHOD, nothing);
         break;
     case PEER_REFUSE:
         peer_bytes(peer, "AMQP\1\1\0\0", 8);

@@ -71,7 +71,7 @@ struct peer {
 struct peer *peer_new(struct loop *loop);
 void peer_free(struct peer *peer);
 
-void peer_send(struct peer *peer, uint16_t channel, uint32_t id, const void *decoded);
+void peer_say(struct peer *peer, uint16_t channel, uint32_t id, const void *decoded);
 void peer_bytes(struct peer *peer, const void *bytes, size_t length);
 void peer_deliver(struct peer *peer, uint16_t channel, uint64_t tag, const char *key, const void *body, size_t length);
 void peer_hangup(struct peer *peer);

@@ -65,14 +65,14 @@ void kit_ack(uint64_t tag, bool multiple)
 {
     amqp_basic_ack_t method = {.delivery_tag = tag, .multiple = multiple};
 
-    peer_send(peer, 1, AMQP_BASIC_ACK_METHOD, &method);
+    peer_say(peer, 1, AMQP_BASIC_ACK_METHOD, &method);
 }
 
 void kit_nack(uint64_t tag, bool multiple)
 {
     amqp_basic_nack_t method = {.delivery_tag = tag, .multiple = multiple};
 
-    peer_send(peer, 1, AMQP_BASIC_NACK_METHOD, &method);
+    peer_say(peer, 1, AMQP_BASIC_NACK_METHOD, &method);
 }
 
 void kit_give_back(const char *key, struct span properties, const char *body)
@@ -98,9 +98,9 @@ void kit_close(uint16_t number)
 
     broker.closing = true;
     if (reply_is_hard(broker.code))
-        peer_send(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &end);
+        peer_say(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &end);
     else
-        peer_send(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
+        peer_say(peer, number, AMQP_CHANNEL_CLOSE_METHOD, &close);
 }
 
 static void on_publish(uint16_t number, const amqp_basic_publish_t *publish)

@@ -147,21 +147,22 @@ int rig_embedded(const struct embedded_start *start)
         return EX_CONFIG;
     if (strcmp(way, "locked") == 0)
         return EX_OSERR;
-    signal(SIGTERM, leave);
     for (int i = 0; i < 10; i++)
         rig_nap(); /* long enough for workers that would not wait */
     trace("broker serves %zu\n", start->sockets->count);
     slot_set_state(slot, SLOT_STARTED);
-    while (!told_to_leave) {
+    for (;;) {
         char byte = 0;
 
         if (poll(waiting, 2, -1) > 0 && waiting[1].revents != 0)
             break;
-        if (!orphan && !told_to_leave && read(start->control, &byte, 1) == 0) {
+        if (!orphan && read(start->control, &byte, 1) == 0) {
             orphan = true;
             waiting[0].fd = -1;
             waiting[1].fd = start->workers;
         }
+        if (byte == 's')
+            break;
         if (byte == 'r') {
             trace("broker reads\n");
             slot_bump(&slot->figures.reloads, 1);
