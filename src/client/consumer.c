@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CONSUMER_ACK_SHARE 10 /* settled ones wait until they are this part of the prefetch, */
+#define CONSUMER_ACK_MS 5     /* or this long */
+
 enum consumer_state {
     CONSUMER_IDLE,    /* waits for consumer_start() */
     CONSUMER_OPENING, /* channel.open sent */
@@ -42,6 +45,7 @@ struct consumer {
     void *done_arg;
 
     struct unacked unacked;
+    struct event *ack_timer; /* what is settled is acknowledged at the latest then */
     uint64_t delivered, gathered;
 };
 
@@ -51,10 +55,37 @@ static void consumer_flush(struct loop_task *task)
 {
     struct consumer *consumer = HARK_CONTAINER(task, struct consumer, flush);
 
+    evtimer_del(consumer->ack_timer);
     if (!channel_is_open(&consumer->channel))
         return;
     unacked_put(&consumer->unacked, channel_out(&consumer->channel), consumer->channel.number);
     link_send(session_link(consumer->session));
+}
+
+static void consumer_ack_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct consumer *consumer = arg;
+
+    (void)fd;
+    (void)what;
+    consumer_flush(&consumer->flush);
+}
+
+/*
+ * When to acknowledge: an acknowledgement costs the broker as much whether it is for one message or
+ * for a hundred. So they are collected, but only while more is in hand, and never more than a tenth of
+ * the prefetch, which the broker would otherwise have to wait for.
+ */
+static void consumer_flush_later(struct consumer *consumer)
+{
+    static const struct timeval most = {.tv_usec = CONSUMER_ACK_MS * 1000};
+    const struct unacked *unacked = &consumer->unacked;
+
+    if (unacked->settled_count == unacked->count ||
+        unacked->settled_count * CONSUMER_ACK_SHARE >= consumer->prefetch)
+        loop_defer(session_loop(consumer->session), &consumer->flush);
+    else if (!evtimer_pending(consumer->ack_timer, NULL))
+        evtimer_add(consumer->ack_timer, &most);
 }
 
 /* False: of a channel that is gone, so the broker has taken it back; or settled before. */
@@ -73,7 +104,7 @@ void consumer_ack(const struct ticket *ticket)
     if (!consumer_holds(ticket))
         return;
     unacked_settle(&consumer->unacked, ticket->slot);
-    loop_defer(session_loop(consumer->session), &consumer->flush);
+    consumer_flush_later(consumer);
 }
 
 void consumer_reject(const struct ticket *ticket)
@@ -98,6 +129,7 @@ static void consumer_leave(struct consumer *consumer, enum consumer_state state)
 
     unacked_clear(&consumer->unacked);
     loop_task_cancel(session_loop(consumer->session), &consumer->flush);
+    evtimer_del(consumer->ack_timer);
     consumer->state = state;
     if (was)
         consumer->ops->subscribed(consumer->arg, false);
@@ -296,6 +328,8 @@ static void consumer_release(struct loop_task *task)
 
     if (consumer->timer != NULL)
         event_free(consumer->timer);
+    if (consumer->ack_timer != NULL)
+        event_free(consumer->ack_timer);
     arguments_free(&consumer->arguments);
     unacked_free(&consumer->unacked);
     free(consumer->queue);
@@ -322,7 +356,9 @@ struct consumer *consumer_new(struct session *session, const struct consumer_opt
     consumer->queue = strdup(options->queue);
     consumer->section = strdup(options->section);
     consumer->timer = evtimer_new(loop_base(session_loop(session)), consumer_tick, consumer);
-    if (arguments_table(options->arguments, options->argument_count, &consumer->arguments) == 0 &&
+    consumer->ack_timer = evtimer_new(loop_base(session_loop(session)), consumer_ack_tick, consumer);
+    if (consumer->ack_timer != NULL &&
+        arguments_table(options->arguments, options->argument_count, &consumer->arguments) == 0 &&
         consumer->queue != NULL && consumer->section != NULL && consumer->timer != NULL)
         return consumer;
     consumer_release(&consumer->reap);
