@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include "broker/invariants.h"
+
+#include "broker/broker_private.h"
+#include "broker/peer_channel.h"
+#include "broker/queue_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            abort(); \
+        } \
+    } while (0)
+
+struct sums {
+    uint64_t ready, unacked, memory;
+    unsigned queues, consumers, channels, peers;
+};
+
+static void check_ring(const struct queue *queue, const struct ring *ring, unsigned rank, uint64_t *bytes,
+                       struct sums *sums)
+{
+    for (size_t i = 0; i < ring->count; i++) {
+        const struct entry *entry = ring_at(ring, i);
+
+        CHECK(entry->message != NULL && entry->message->references > 0);
+        CHECK(entry->rank == rank);
+        CHECK(entry->position < queue->next_position);
+        CHECK(i == 0 || ring_at(ring, i - 1)->position < entry->position);
+        CHECK(!queue_is_paged(queue, entry->rank, entry->position));
+        *bytes += entry->message->body.length;
+        sums->memory += entry->charge;
+    }
+}
+
+static void check_queue(const struct queue *queue, struct sums *sums)
+{
+    uint64_t count = queue->paged.count + queue->paged.late.count, bytes = queue->paged.bytes;
+    unsigned consumers = 0;
+
+    for (unsigned rank = 0; rank < queue->ranks; rank++) {
+        check_ring(queue, &queue->rings[rank], rank, &bytes, sums);
+        count += queue->rings[rank].count;
+    }
+    for (size_t i = 0; i < queue->paged.late.count; i++) {
+        bytes += ring_at(&queue->paged.late, i)->message->body.length;
+        sums->memory += ring_at(&queue->paged.late, i)->charge;
+    }
+    CHECK(!queue->deleted && queue->ready_count == count && queue->ready_bytes == bytes);
+    CHECK(queue->references == 1 + queue->unacked_count);
+    for (const struct queue_consumer *consumer = queue->consumers; consumer != NULL; consumer = consumer->next) {
+        CHECK(consumer->queue == queue);
+        consumers++;
+    }
+    CHECK(consumers == queue->consumer_count);
+    CHECK(queue->active == NULL || queue->active->queue == queue);
+    sums->ready += queue->ready_count;
+    sums->consumers += consumers;
+    sums->queues++;
+}
+
+static void check_channel(const struct peer_channel *channel, struct sums *sums)
+{
+    const struct outstandings *all = &channel->outstanding;
+    uint64_t count = 0;
+
+    for (size_t i = all->start; i < all->end; i++) {
+        const struct outstanding *item = &all->items[i];
+
+        CHECK(i == all->start || all->items[i - 1].tag < item->tag);
+        if (item->queue == NULL)
+            continue;
+        CHECK(item->entry.message != NULL);
+        sums->memory += item->entry.charge;
+        count++;
+    }
+    CHECK(count == all->count);
+    CHECK(channel->unacked <= count);
+    CHECK(channel->confirmed <= channel->published);
+    sums->unacked += count;
+    sums->channels++;
+}
+
+void broker_check(const struct broker *broker)
+{
+    struct sums sums = {0};
+
+    for (const struct vhost *vhost = broker->vhosts; vhost != NULL; vhost = vhost->hh.next)
+        for (const struct queue *queue = vhost->queues; queue != NULL; queue = queue->hh.next)
+            check_queue(queue, &sums);
+    for (const struct peer *peer = broker->peers; peer != NULL; peer = peer->next) {
+        sums.peers++;
+        for (unsigned i = 0; i < peer->channel_slots; i++)
+            if (peer->channels[i] != NULL)
+                check_channel(peer->channels[i], &sums);
+    }
+    CHECK(broker->deaths.start == broker->deaths.end);
+    CHECK(sums.ready == broker->ready_count);
+    CHECK(sums.unacked == broker->unacked_count);
+    CHECK(sums.memory == broker->memory);
+    CHECK(sums.queues == broker->queue_count);
+    CHECK(sums.consumers == broker->consumer_count);
+    CHECK(sums.channels == broker->channel_count);
+    CHECK(sums.peers == broker->peer_count);
+}
