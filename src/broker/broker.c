@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "broker/broker_private.h"
+#include "broker/control.h"
 #include "broker/peer.h"
 #include "broker/peer_channel.h"
 #include "broker/queue_private.h"
@@ -18,6 +19,7 @@
 #define BROKER_STORE_LOW (16 * 1024 * 1024)  /* until there are no more than these */
 #define BROKER_KEEP 2048     /* messages of a queue that stay in memory when others are left to the disk */
 #define BROKER_PAGE_MS 20    /* between two rounds of asking all queues for memory */
+#define BROKER_LAST_MS 1000  /* for the last bytes to a peer that has to go */
 #define BROKER_CLOSE_MS 60000 /* for the store's last commit */
 
 /* ---- virtual hosts ---- */
@@ -52,11 +54,16 @@ void broker_remove_vhost(struct vhost *vhost)
 {
     struct broker *broker = vhost->broker;
     struct peer *peer, *next;
+    struct reply error = {0};
 
+    if (reply_set(&error, REPLY_CONNECTION_FORCED, 0, "vhost '%s' is deleted", vhost->name) == 0)
+        return;
     DL_FOREACH_SAFE(broker->peers, peer, next)
     {
-        if (peer->vhost == vhost)
-            peer_end(peer, "its virtual host was deleted");
+        if (peer->vhost != vhost)
+            continue;
+        peer_fail(peer, &error);
+        peer_finish(peer, BROKER_LAST_MS);
     }
     deaths_run(broker);
     HASH_DELETE(hh, broker->vhosts, vhost);
@@ -173,7 +180,7 @@ static void broker_pressure(struct loop_task *task)
         broker_page_out(broker);
         broker->paged_at = now;
     }
-    alarm = broker_used(broker) > (broker->memory_alarm ? broker->options.memory_limit / 10 * 9
+    alarm = broker_used(broker) >= (broker->memory_alarm ? broker->options.memory_limit / 10 * 9
                                                         : broker->options.memory_limit);
     if (alarm == broker->memory_alarm)
         return;
@@ -277,6 +284,9 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *option
     }
     if (records_recover(broker, error, size) != 0)
         goto fail;
+    broker->control = control_new(broker, options->data, error, size);
+    if (broker->control == NULL) /* a path too long for a Unix socket, say */
+        log_warning("broker: there is no control socket: %s", error);
     return broker;
 
 fail:
@@ -361,6 +371,7 @@ void broker_free(struct broker *broker)
     struct peer *peer, *after;
 
     broker->stopped = NULL;
+    control_free(broker->control);
     broker_close_ports(broker);
     DL_FOREACH_SAFE(broker->peers, peer, after)
     {

@@ -13,6 +13,7 @@
 #include <time.h>
 
 struct acceptor;
+struct control;
 struct peer;
 struct peer_channel;
 
@@ -31,6 +32,7 @@ struct broker {
     struct store *store;
     struct vhost *vhosts; /* a hash by name */
     struct broker_port *ports;
+    struct control *control;
     struct peer *peers; /* a list */
     unsigned peer_count;
     struct route route;

@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from rig import processes                   # noqa: E402
 from rig.client import Client               # noqa: E402
+from rig.embedded import Embedded           # noqa: E402
 from rig.harkd import BINARY, Harkd         # noqa: E402
 from rig.notify import NotifySocket         # noqa: E402
 from rig.proxy import Proxy                 # noqa: E402
@@ -17,7 +18,7 @@ from rig.rabbitmq import RabbitMQ           # noqa: E402
 from rig.raw import RawClient               # noqa: E402
 from rig.scripts import Scripts             # noqa: E402
 
-BROKERS = {"rabbitmq": RabbitMQ}
+BROKERS = {"rabbitmq": RabbitMQ, "embedded": Embedded}
 
 # Quick reconnection: the tests cut connections all the time.
 DEFAULTS = {"log": "text", "log_level": os.environ.get("HARK_TEST_LOG_LEVEL", "info"), "reconnect_min": "20ms",

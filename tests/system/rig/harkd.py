@@ -11,7 +11,7 @@ from .waiting import PATIENCE, wait_until
 BINARY = os.path.abspath(os.environ.get("HARKD", os.path.join(os.path.dirname(__file__), "../../../build/harkd")))
 
 # What a sanitizer says when it has found something.
-_REPORT = re.compile(r"(ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer)[^\n]*")
+REPORT = re.compile(r"(ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer)[^\n]*")
 
 
 class Harkd:
@@ -152,7 +152,7 @@ class Harkd:
 
     def check_sanitizer(self):
         if self.sanitizer_silent:
-            report = _REPORT.search(self.log)
+            report = REPORT.search(self.log)
             assert not report, "a sanitizer complained:\n" + self.log[max(0, report.start() - 200):][:6000]
 
     def kill9(self):
