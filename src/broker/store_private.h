@@ -2,9 +2,10 @@
 /*
  * The inside of the store, shared by its files and its test.
  *
- *   store.c             what the loop calls: the open batch, what comes back
+ *   store.c             opened, closed, what comes back from the thread
+ *   store_batch.c       what the loop asks for: the open batch
  *   store_thread.c      the thread: batches into transactions, failures, room on the disk
- *   store_relief.c      removals that go on while a batch of additions does not fit
+ *   store_relief.c      while a batch does not fit: removals, and batches put together
  *   store_open.c        folder, lock, version; store_recover.c: reading at the start
  *   store_lmdb.c        the environments, their transactions
  *   store_rows.c        rows of messages; store_shared.c: messages of several queues
@@ -31,6 +32,8 @@
 
 #define STORE_VERSION 1
 #define STORE_KEY 17             /* queue, rank, position */
+/* Ops of one transaction: LMDB keeps a list of its changed pages, and others wait for it. */
+#define STORE_WRITE_OPS 50000
 #define STORE_RESERVE (8u << 20) /* bytes of the file that only removals may use */
 
 /* ---- the database ---- */
@@ -207,7 +210,7 @@ void store_scan_end(struct store_scan *scan);
 int store_purge_mark(struct store_db *db, uint64_t queue, uint8_t rank,
                      uint64_t position) HARK_MUSTCHECK;
 int store_purge_drop(struct store_db *db, uint64_t queue) HARK_MUSTCHECK;
-/* Takes at most so many rows out, into the transaction. */
+/* Takes at most so many rows out, into the transaction, and stops after some milliseconds. */
 int store_purge_step(struct store_db *db, size_t rows) HARK_MUSTCHECK;
 
 /* store_definitions.c */
@@ -236,6 +239,7 @@ struct store_op {
     uint8_t kind;       /* enum store_op_kind */
     uint8_t definition; /* enum store_kind */
     bool holds;         /* the message, done or not; the loop drops it */
+    bool counted;       /* in the bytes of the batch */
     union {
         struct {
             struct store_entry entry;
@@ -273,6 +277,7 @@ struct store_batch {
 
 struct store_read {
     struct store_read *next;
+    uint64_t batch; /* which has to be done before */
     uint64_t queue, position;
     size_t count, bytes;
     store_read_done done;
@@ -315,14 +320,24 @@ struct store {
     /* the thread's */
     struct store_db db;
     struct store_batch *in_flight, **in_flight_tail;
+    uint64_t finished; /* the newest batch that is on disk */
     struct store_read *unread, **unread_tail;
     int64_t retry_at, check_at; /* ms; retry_at 0: nothing has failed */
+    size_t most_ops; /* of a transaction */
     bool disk_low;
     char failure[512], disk[256];
 };
 
-/* store.c */
+/* store_batch.c */
+void store_batch_publish(struct loop_task *task);
 void store_batch_free(struct store_batch *batch);
+void store_batch_free_all(struct store_batch *batch);
+/* Back from the thread. */
+void store_batch_recycle(struct store *store, struct store_batch *batch);
+/* All batches up to that one are on disk. */
+void store_committed_up_to(struct store *store, uint64_t batch);
+
+/* store.c */
 void store_read_free(struct store_read *read);
 
 /* store_thread.c */
@@ -334,6 +349,8 @@ int64_t store_clock(void); /* ms of CLOCK_MONOTONIC */
 /* store_relief.c */
 /* Commits what of the batches from `first` on can be done without what stands before it. */
 int store_relief(struct store *store, struct store_batch *first) HARK_MUSTCHECK;
+/* Many small batches wait behind one that does not fit: what is left of each goes into the one before. */
+void store_relief_merge(struct store *store);
 
 /* store_read.c */
 /* In the transactions that are open, or in ones for reading. */

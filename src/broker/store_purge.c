@@ -6,6 +6,24 @@
  */
 #include "broker/store_private.h"
 
+/* A row with a large body that is not in memory costs a read of the disk: then it is the time that counts. */
+#define STEP_MS 20
+
+struct store_budget {
+    size_t rows;
+    int64_t until;
+};
+
+static bool store_budget_spend(struct store_budget *budget)
+{
+    if (budget->rows % 64 == 1 && store_clock() > budget->until)
+        budget->rows = 0;
+    if (budget->rows == 0)
+        return false;
+    budget->rows--;
+    return true;
+}
+
 /* The ranks of which the queue has rows, from `rank` on: as ranges up to `bound`. */
 static int store_purge_ranges(struct store_db *db, struct store_env *env, struct store_queue *queue, uint8_t rank,
                               uint64_t position, uint64_t bound)
@@ -114,7 +132,8 @@ int store_purge_drop(struct store_db *db, uint64_t id)
 }
 
 /* Takes rows of the range out of one environment. *done: everything before that position is gone. */
-static int store_purge_rows(struct store_env *env, uint64_t queue, const struct store_range *range, size_t *rows,
+static int store_purge_rows(struct store_env *env, uint64_t queue, const struct store_range *range,
+                            struct store_budget *budget,
                             uint64_t *done)
 {
     struct store_scan scan;
@@ -127,11 +146,10 @@ static int store_purge_rows(struct store_env *env, uint64_t queue, const struct 
     while (code == 0 && !scan.end && scan.rank == range->rank && scan.position < range->to) {
         struct store_row_value row;
 
-        if (*rows == 0) {
+        if (!store_budget_spend(budget)) {
             *done = scan.position;
             break;
         }
-        --*rows;
         if (store_row_parse(scan.value, &row) != 0)
             row.shared = 0; /* it goes anyway */
         if (row.shared != 0)
@@ -145,17 +163,17 @@ static int store_purge_rows(struct store_env *env, uint64_t queue, const struct 
     return code;
 }
 
-static int store_purge_queue(struct store_db *db, struct store_queue *queue, size_t *rows)
+static int store_purge_queue(struct store_db *db, struct store_queue *queue, struct store_budget *budget)
 {
     int code = store_queue_touch(db, queue);
 
-    while (code == 0 && queue->now.range_count > 0 && *rows > 0) {
+    while (code == 0 && queue->now.range_count > 0 && budget->rows > 0) {
         struct store_range *range = &queue->now.ranges[queue->now.range_count - 1];
         uint64_t durable, transient, id = queue->now.figures.queue;
 
-        code = store_purge_rows(&db->durable, id, range, rows, &durable);
+        code = store_purge_rows(&db->durable, id, range, budget, &durable);
         if (code == 0)
-            code = store_purge_rows(&db->transient, id, range, rows, &transient);
+            code = store_purge_rows(&db->transient, id, range, budget, &transient);
         if (code != 0)
             break;
         queue->ranges_changed = true;
@@ -168,18 +186,19 @@ static int store_purge_queue(struct store_db *db, struct store_queue *queue, siz
 
 int store_purge_step(struct store_db *db, size_t rows)
 {
+    struct store_budget budget = {rows, store_clock() + STEP_MS};
     struct store_queue *queue, *next;
     int code = 0;
 
     if (db->transient.env != NULL)
         code = store_env_begin(db, &db->transient);
     HASH_ITER (hh, db->queues, queue, next) {
-        if (rows == 0 || code != 0)
+        if (budget.rows == 0 || code != 0)
             return code;
         if (queue->now.range_count > 0)
-            code = store_purge_queue(db, queue, &rows);
+            code = store_purge_queue(db, queue, &budget);
     }
-    if (rows > 0 && code == 0)
+    if (budget.rows > 0 && code == 0)
         db->purging = false;
     return code;
 }

@@ -6,6 +6,8 @@
  */
 #include "broker/store_private.h"
 
+#include <stdlib.h>
+
 #define RELIEF_OPS 500 /* of one transaction: what it changes must fit into the reserve */
 
 /* A purge that is done leaves nothing to add of what was asked for before it. */
@@ -80,4 +82,61 @@ int store_relief(struct store *store, struct store_batch *first)
         store_db_abort(&store->db);
     mdb_env_set_mapsize(store->db.durable.env, store->db.durable.map_size);
     return code;
+}
+
+/* ---- putting batches together ---- */
+
+static int store_relief_move_marks(struct store_batch *to, const struct store_batch *from)
+{
+    for (size_t i = 0; i < from->mark_count; i++) {
+        size_t at = 0;
+
+        while (at < to->mark_count && to->marks[at].queue != from->marks[i].queue)
+            at++;
+        if (at == to->mark_capacity) {
+            size_t capacity = at > 0 ? 2 * at : 16;
+            struct store_mark *marks = realloc(to->marks, capacity * sizeof(*marks));
+
+            if (marks == NULL)
+                return -1;
+            to->marks = marks;
+            to->mark_capacity = capacity;
+        }
+        if (at == to->mark_count)
+            to->marks[to->mark_count++] = from->marks[i];
+        else if (to->marks[at].below < from->marks[i].below)
+            to->marks[at].below = from->marks[i].below;
+    }
+    return 0;
+}
+
+static bool store_relief_has_work(const struct store_batch *batch)
+{
+    for (size_t i = batch->at; i < batch->count; i++) {
+        /* Messages can only be dropped by the loop, so a batch that holds some stays. */
+        if (batch->ops[i].kind != STORE_OP_DONE || batch->ops[i].holds)
+            return true;
+    }
+    return batch->reads != NULL;
+}
+
+void store_relief_merge(struct store *store)
+{
+    struct store_batch *batch = store->in_flight;
+
+    while (batch != NULL && batch->next != NULL) {
+        struct store_batch *next = batch->next;
+
+        if (store_relief_has_work(next) || store_relief_move_marks(batch, next) != 0) {
+            batch = next;
+            continue;
+        }
+        batch->number = next->number;
+        batch->bytes += next->bytes;
+        batch->next = next->next;
+        if (next->next == NULL)
+            store->in_flight_tail = &batch->next;
+        next->next = NULL;
+        store_batch_free(next);
+    }
 }

@@ -18,9 +18,7 @@
 
 #define RETRY_MS 1000
 #define CHECK_MS 1000
-/* Of one transaction: LMDB keeps a list of its changed pages, and a purge must not keep others waiting. */
-#define WRITE_OPS 100000
-#define WRITE_BYTES (64u << 20)
+#define WRITE_BYTES (32u << 20) /* of one transaction */
 #define PURGE_ROWS 20000
 #define PURGE_ROWS_BESIDE 2000 /* with somebody else's batch */
 
@@ -217,7 +215,7 @@ static int store_thread_write(struct store *store, struct store_end *end)
     int code = growth > 0 ? store_env_make_room(db, growth) : 0;
 
     if (code == 0)
-        code = store_thread_apply_all(store, end, WRITE_OPS, WRITE_BYTES);
+        code = store_thread_apply_all(store, end, store->most_ops, WRITE_BYTES);
     if (code == 0 && db->purging)
         code = store_purge_step(db, PURGE_ROWS_BESIDE);
     if (code == 0)
@@ -253,9 +251,9 @@ static void store_thread_unread(struct store *store, struct store_batch *batch)
 }
 
 /* One that fails stays the first, to be tried again: an empty answer would be a lie. */
-static int store_thread_answer(struct store *store)
+static int store_thread_answer(struct store *store, uint64_t batch)
 {
-    while (store->unread != NULL) {
+    while (store->unread != NULL && store->unread->batch <= batch) {
         struct store_read *read = store->unread;
         int code = store_read_run(&store->db, read);
 
@@ -287,7 +285,7 @@ static void store_thread_peek(struct store *store)
         return;
     mdb_env_set_mapsize(env, size + 4 * (uint64_t)store_thread_growth(store) + STORE_RESERVE);
     if (store_thread_apply_all(store, &end, SIZE_MAX, SIZE_MAX) == 0 && store_db_settle(&store->db) == 0 &&
-        store_thread_answer(store) != 0)
+        store_thread_answer(store, UINT64_MAX) != 0)
         log_debug("store %s: reading has to wait", store->db.folder);
     store_db_abort(&store->db);
     mdb_env_set_mapsize(env, size);
@@ -303,6 +301,7 @@ static void store_thread_finish(struct store *store, const struct store_end *end
     while (store->in_flight != NULL && store->in_flight != end->batch) {
         struct store_batch *batch = store->in_flight;
 
+        store->finished = batch->number;
         store->in_flight = batch->next;
         batch->next = NULL;
         *done_tail = batch;
@@ -342,6 +341,8 @@ static void store_thread_failed(struct store *store, int code)
         store_thread_relieve(store, store->in_flight);
     }
     store->retry_at = store_clock() + RETRY_MS;
+    if (code == MDB_TXN_FULL && store->most_ops > 1)
+        store->most_ops /= 2;
     if (code == MDB_PANIC || store->db.durable.env == NULL) {
         code = store_db_reopen(&store->db);
         if (code != 0)
@@ -353,6 +354,7 @@ static void store_thread_failed(struct store *store, int code)
 static void store_thread_worked(struct store *store)
 {
     store->retry_at = 0;
+    store->most_ops = STORE_WRITE_OPS;
     if (store->failure[0] == 0)
         return;
     store->failure[0] = 0;
@@ -371,6 +373,7 @@ static void store_thread_turn(struct store *store, struct store_batch *fresh)
         store_thread_relieve(store, fresh);
         if (fresh != NULL || now >= store->retry_at)
             store_thread_peek(store);
+        store_relief_merge(store);
         if (now < store->retry_at)
             return;
     }
@@ -381,7 +384,7 @@ static void store_thread_turn(struct store *store, struct store_batch *fresh)
     if (code == 0 && store->in_flight != NULL)
         store_thread_finish(store, &end);
     if (code == 0)
-        code = store_thread_answer(store);
+        code = store_thread_answer(store, store->finished);
     if (code == 0)
         store_thread_worked(store);
     else

@@ -190,7 +190,7 @@ int main(void)
     int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
-    tcase_set_timeout(tcase, 20);
+    tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, from_a_position_on);
     tcase_add_test(tcase, in_steps_over_restarts);
     tcase_add_test(tcase, meanwhile);
