@@ -12,6 +12,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define PURGE_ROWS 20000
+
 void store_read_free(struct store_read *read)
 {
     for (size_t i = 0; i < read->row_count; i++)
@@ -108,6 +110,7 @@ static int store_prepare(struct store *store, struct loop *loop)
     store->publish.run = store_batch_publish;
     store->limit_changed = true;
     store->most_ops = STORE_WRITE_OPS;
+    store->purge_rows = PURGE_ROWS;
     store->loop = loop;
     store->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (store->wake < 0)

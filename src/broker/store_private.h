@@ -323,7 +323,8 @@ struct store {
     uint64_t finished; /* the newest batch that is on disk */
     struct store_read *unread, **unread_tail;
     int64_t retry_at, check_at; /* ms; retry_at 0: nothing has failed */
-    size_t most_ops; /* of a transaction */
+    size_t most_ops;   /* of a transaction */
+    size_t purge_rows; /* taken out in one transaction; with somebody's batch a tenth */
     bool disk_low;
     char failure[512], disk[256];
 };

@@ -19,8 +19,6 @@
 #define RETRY_MS 1000
 #define CHECK_MS 1000
 #define WRITE_BYTES (32u << 20) /* of one transaction */
-#define PURGE_ROWS 20000
-#define PURGE_ROWS_BESIDE 2000 /* with somebody else's batch */
 
 int64_t store_clock(void)
 {
@@ -217,7 +215,7 @@ static int store_thread_write(struct store *store, struct store_end *end)
     if (code == 0)
         code = store_thread_apply_all(store, end, store->most_ops, WRITE_BYTES);
     if (code == 0 && db->purging)
-        code = store_purge_step(db, PURGE_ROWS_BESIDE);
+        code = store_purge_step(db, store->purge_rows / 10);
     if (code == 0)
         code = store_db_commit(db, &transient);
     else
@@ -230,7 +228,7 @@ static int store_thread_write(struct store *store, struct store_end *end)
 static int store_thread_purge(struct store *store)
 {
     bool transient;
-    int code = store_purge_step(&store->db, PURGE_ROWS);
+    int code = store_purge_step(&store->db, store->purge_rows);
 
     if (code == 0)
         return store_db_commit(&store->db, &transient);

@@ -23,6 +23,7 @@ struct store_kit {
     size_t row_count;
     bool end, answered;
     uint64_t map_size, limit;
+    size_t purge_rows; /* 0: as usual */
 };
 
 void stored_begin(struct store_kit *kit);
