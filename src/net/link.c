@@ -191,6 +191,9 @@ static void link_opened(struct link *link)
     evtimer_del(link->timer);
     link_arm_write(link, false);
     link->heartbeat.read = link->heartbeat.written = now;
+    /* What came in one piece with the end of the handshake has been read: the descriptor will not say so again. */
+    if (stream_buffered(&link->stream))
+        evtimer_add(link->again, &(struct timeval){0});
     link->ops->open(link->arg);
 }
 

@@ -19,6 +19,30 @@ static struct tls_context *client_tls, *server_tls;
 static int listener;
 static uint16_t port;
 
+/* A client by hand, whose bytes go out when the test says so. */
+struct hand {
+    SSL *ssl;
+    int fd;
+};
+
+static void hand_send(const struct hand *hand)
+{
+    char bytes[16384];
+    int got = BIO_read(SSL_get_wbio(hand->ssl), bytes, sizeof(bytes));
+
+    if (got > 0)
+        ck_assert_int_eq(send(hand->fd, bytes, (size_t)got, 0), got);
+}
+
+static void hand_receive(const struct hand *hand)
+{
+    char bytes[16384];
+    ssize_t got = recv(hand->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+    if (got > 0)
+        ck_assert_int_eq(BIO_write(SSL_get_rbio(hand->ssl), bytes, (int)got), got);
+}
+
 static const char *file(const char *name)
 {
     static char paths[4][128];
@@ -326,6 +350,58 @@ static void pause_here(struct end *self)
 }
 
 /* What TLS holds back does not make the descriptor readable: it comes all the same after a pause. */
+/* A frame that comes in one piece with the last words of the handshake: the descriptor is not readable again. */
+START_TEST(test_early_frame)
+{
+    static const uint8_t frame[] = {FRAME_BODY, 0, 1, 0, 0, 0, 3, 0, 1, 2, 0xce};
+    struct hand hand = {0};
+    int ends[2];
+
+    contexts("server", false, NULL);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    server.link = link_accept(loop, ends[1], server_tls, 2000, &end_ops, &server);
+    ck_assert_ptr_nonnull(server.link);
+    hand = (struct hand){SSL_new(client_tls->ssl), ends[0]};
+    SSL_set_bio(hand.ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_verify(hand.ssl, SSL_VERIFY_NONE, NULL);
+    SSL_set_max_proto_version(hand.ssl, _i == 0 ? TLS1_3_VERSION : TLS1_2_VERSION);
+    while (SSL_connect(hand.ssl) != 1) {
+        hand_send(&hand);
+        ck_assert_int_eq(loop_turn(loop, true), 0);
+        hand_receive(&hand);
+    }
+    ck_assert_int_eq(SSL_write(hand.ssl, frame, sizeof(frame)), (int)sizeof(frame));
+    hand_send(&hand);
+    peer_until(loop, server.frames == 1);
+    SSL_free(hand.ssl);
+    close(hand.fd);
+}
+END_TEST
+
+/* Another certificate for who comes from now on; a bad one changes nothing. */
+START_TEST(test_renew)
+{
+    struct tls_options options = {.server = true, .certificate = file("elsewhere")};
+    char error[256];
+
+    meet_open();
+    ck_assert_int_eq(tls_context_renew(server_tls, &options, error, sizeof(error)), 0);
+    link_close(client.link);
+    link_close(server.link);
+    client = server = (struct end){0};
+    meet("127.0.0.1", "elsewhere.example");
+    peer_until(loop, client.opened == 1 && server.opened == 1);
+    options.certificate = "/nonexistent";
+    ck_assert_int_eq(tls_context_renew(server_tls, &options, error, sizeof(error)), -1);
+    ck_assert_ptr_nonnull(strstr(error, "/nonexistent"));
+    link_close(client.link);
+    link_close(server.link);
+    client = server = (struct end){0};
+    meet("127.0.0.1", "elsewhere.example");
+    peer_until(loop, client.opened == 1 && server.opened == 1);
+}
+END_TEST
+
 START_TEST(test_pause)
 {
     size_t at = 0;
@@ -468,6 +544,8 @@ int main(void)
     tcase_add_test(tcase, test_silent_server);
     tcase_add_test(tcase, test_hangup);
     tcase_add_test(tcase, test_frames);
+    tcase_add_loop_test(tcase, test_early_frame, 0, 2);
+    tcase_add_test(tcase, test_renew);
     tcase_add_test(tcase, test_pause);
     tcase_add_test(tcase, test_quota);
     tcase_add_loop_test(tcase, test_close_notify, 0, 2);
