@@ -21,7 +21,7 @@ struct embedded {
     struct loop *loop;
     struct broker *broker;
     struct tls_context *tls; /* NULL: no TLS is listened for */
-    struct event *control, *orphaned;
+    struct event *control, *orphaned, *settle;
     int64_t figures_at;
     bool stopping, stopped;
 };
@@ -132,14 +132,25 @@ static void embedded_told(evutil_socket_t fd, short what, void *arg)
 
 /* ---- figures ---- */
 
+static void embedded_settle(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg; /* that the loop turns is all */
+}
+
+/* Now and then; and once more when nothing happens any longer. */
 static void embedded_figures(struct embedded *embedded)
 {
     struct slot_figures *figures = &embedded->start->slot->figures;
     struct broker_status status;
-    int64_t now = loop_now(embedded->loop);
+    int64_t now = loop_now(embedded->loop), age = now - embedded->figures_at;
 
-    if (now - embedded->figures_at < FIGURES_MS)
+    if (age < FIGURES_MS) {
+        if (!evtimer_pending(embedded->settle, NULL))
+            evtimer_add(embedded->settle, &(struct timeval){.tv_usec = (FIGURES_MS - age) * 1000});
         return;
+    }
     embedded->figures_at = now;
     broker_status(embedded->broker, &status);
     slot_gauge(&figures->connections, status.connections);
@@ -160,7 +171,8 @@ static int embedded_open_events(struct embedded *embedded)
 
     embedded->control = event_new(base, start->control, EV_READ | EV_PERSIST, embedded_told, embedded);
     embedded->orphaned = event_new(base, start->workers, EV_READ | EV_PERSIST, embedded_orphaned, embedded);
-    if (embedded->control == NULL || embedded->orphaned == NULL)
+    embedded->settle = evtimer_new(base, embedded_settle, embedded);
+    if (embedded->control == NULL || embedded->orphaned == NULL || embedded->settle == NULL)
         return -1;
     return event_add(embedded->control, NULL);
 }
@@ -217,7 +229,7 @@ static int embedded_open(struct embedded *embedded)
 
 static void embedded_close(struct embedded *embedded)
 {
-    struct event *events[] = {embedded->control, embedded->orphaned};
+    struct event *events[] = {embedded->control, embedded->orphaned, embedded->settle};
 
     if (embedded->broker != NULL)
         broker_free(embedded->broker);

@@ -15,7 +15,7 @@ REPORT = re.compile(r"(ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer)
 
 
 class Harkd:
-    """`ini` is the whole text of the file. The constructor returns when harkd consumes from all queues that listeners
+    """`ini` is the whole text of the file (None: none is given to harkd, then `arguments` say what to do). The constructor returns when harkd consumes from all queues that listeners
     name, with wait="ready" when it says that it is ready, with wait=None at once."""
 
     def __init__(self, folder, ini, binary=BINARY, environment=None, arguments=(), wait="consuming"):
@@ -31,7 +31,9 @@ class Harkd:
         self._environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         self._environment.update(environment or {})
         self.process = None
-        self.write_ini(ini)
+        if ini is not None:
+            self.write_ini(ini)
+            self._arguments = ["-c", self.path] + self._arguments
         self.start(wait)
 
     def write_ini(self, text):
@@ -44,7 +46,7 @@ class Harkd:
         """Starts it (again, after stop or kill9)."""
         position = self.log_size()
         with open(self.log_path, "ab") as log:
-            self.process = processes.start([self._binary, "-c", self.path] + self._arguments, cwd=self.folder,
+            self.process = processes.start([self._binary] + self._arguments, cwd=self.folder,
                                            env=self._environment, stdout=log, stderr=log)
         if wait:
             self.wait_for_log(r"\bready$", since=position)
@@ -104,7 +106,15 @@ class Harkd:
 
     def workers(self):
         """Process ids of the workers."""
-        return processes.children(self.pid)
+        return [pid for pid in processes.children(self.pid) if pid not in self._brokers()]
+
+    def _brokers(self):
+        return [pid for pid in processes.children(self.pid) if processes.title(pid) == "harkd: broker"]
+
+    def wait_broker(self, without=()):
+        """The process id of the embedded broker, once there is one that is not in `without`."""
+        return wait_until(lambda: [pid for pid in self._brokers() if pid not in without], lambda: "a broker, not %s:\n%s" % (
+            without, self.log[-4000:]))[0]
 
     def wait_workers(self, count, without=()):
         """Waits until there are exactly `count` workers, none of them in `without`."""

@@ -58,6 +58,15 @@ def describe(pid):
         return str(pid)
 
 
+def title(pid):
+    """What ps shows, "" if there is no such process."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return file.read().rstrip(b"\0").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def children(pid):
     """Process ids of the living children."""
     found = []
