@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#define DESCRIPTORS 100 /* besides connections: the store, listening sockets, standard streams */
 #define FIGURES_MS 200 /* how old the figures may be while something happens */
 
 struct embedded {
@@ -78,6 +80,24 @@ static void embedded_renew_tls(struct embedded *embedded)
         log_error("TLS: %s: the certificate from before stays", error);
 }
 
+/* A connection takes a descriptor, and a shell's limit of 1024 is soon used up. */
+static void embedded_raise_limits(const struct embedded *embedded)
+{
+    rlim_t wanted = (rlim_t)embedded->config->broker.connection_max + DESCRIPTORS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_notice("connection_max = %lld needs %llu descriptors, and %llu are allowed (ulimit -n, LimitNOFILE=): more "
+                   "clients than that have to wait",
+                   (long long)embedded->config->broker.connection_max, (unsigned long long)wanted,
+                   (unsigned long long)limit.rlim_cur);
+}
+
 static void embedded_reload(struct embedded *embedded)
 {
     struct ini_errors errors = {0};
@@ -99,6 +119,9 @@ static void embedded_reload(struct embedded *embedded)
     config_free(embedded->read);
     embedded->config = embedded->read = config;
     embedded_renew_tls(embedded);
+    embedded_raise_limits(embedded);
+    if (embedded->start->options->log_level < 0)
+        log_set_level((enum log_level)config->general.log_level);
     log_info("the configuration was read again");
 }
 
@@ -215,6 +238,7 @@ static int embedded_open(struct embedded *embedded)
     struct broker_options options = embedded_options(&embedded->config->broker);
     char error[1024];
 
+    embedded_raise_limits(embedded);
     if (embedded_open_tls(embedded) != 0)
         return EX_CONFIG;
     embedded->broker = broker_new(embedded->loop, &options, error, sizeof(error));

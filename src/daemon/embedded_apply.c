@@ -15,7 +15,7 @@ struct broker_options embedded_options(const struct config_broker *broker)
         .max_message_size = (uint64_t)broker->max_message_size,
         .frame_max = (uint32_t)broker->frame_max,
         .channel_max = (uint16_t)broker->channel_max,
-        .heartbeat = (uint16_t)(broker->heartbeat / 1000),
+        .heartbeat = (uint16_t)((broker->heartbeat + 999) / 1000), /* whole seconds; less than one is not none */
         .connection_max = (unsigned)broker->connection_max,
         .queue_max = (unsigned)broker->queue_max,
         .consumer_max = (unsigned)broker->consumer_max,

@@ -70,8 +70,10 @@ static bool watch_may_sleep(const struct child *child)
 static bool watch_may_all_sleep(struct supervisor *supervisor)
 {
     /* A broker has no calls that it could be woken before. */
-    bool all = supervisor->notify.watchdog_ms == 0 && supervisor->keeper == NULL;
+    bool all = true;
 
+    if (supervisor->notify.watchdog_ms > 0 || supervisor->keeper != NULL)
+        return false;
     EACH_CHILD(supervisor, child)
     all &= watch_may_sleep(child);
     return all;

@@ -15,8 +15,9 @@ REPORT = re.compile(r"(ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer)
 
 
 class Harkd:
-    """`ini` is the whole text of the file (None: none is given to harkd, then `arguments` say what to do). The constructor returns when harkd consumes from all queues that listeners
-    name, with wait="ready" when it says that it is ready, with wait=None at once."""
+    """`ini` is the whole text of the file (None: none is given to harkd, then `arguments` say what to do). The
+    constructor returns when harkd consumes from all queues that listeners name, with wait="ready" when it says that it is
+    ready, with wait=None at once."""
 
     def __init__(self, folder, ini, binary=BINARY, environment=None, arguments=(), wait="consuming"):
         self.folder = str(folder)
