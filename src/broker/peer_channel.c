@@ -30,7 +30,10 @@ static void peer_channel_clear(struct peer_channel *channel)
     struct reply unused;
 
     channel->closing = true; /* no more deliveries from here on */
-    queue_wait_no_more(&channel->getter);
+    if (channel->getter.queue != NULL) {
+        queue_wait_no_more(&channel->getter);
+        link_resume(channel->peer->link);
+    }
     transaction_free(channel->transaction);
     channel->transaction = NULL;
     if (settle_deliveries(channel, 0, true, SETTLE_REQUEUE, &unused) != 0)

@@ -149,7 +149,7 @@ void queue_delete(struct queue *queue)
 
     if (queue->deleted)
         return;
-    queue->auto_delete = false; /* or the last consumer would delete it a second time */
+    queue->deleted = true; /* nobody waits for it or deletes it a second time from here on */
     while (queue->consumers != NULL)
         peer_channel_cancelled(queue->consumers);
     queue_serve_getters(queue);
@@ -173,15 +173,14 @@ static struct queue_consumer *queue_next_consumer(struct queue *queue)
 {
     struct queue_consumer *consumer;
 
-    if (queue->policy.single_active) {
-        consumer = queue->active;
-        return consumer != NULL && peer_channel_may_deliver(consumer) ? consumer : NULL;
-    }
-    while ((consumer = queue->ready) != NULL) {
+    while ((consumer = queue->policy.single_active ? queue->active : queue->ready) != NULL) {
         if (HARK_LIKELY(peer_channel_may_deliver(consumer)))
             return consumer;
+        if (consumer->ready)
+            DL_DELETE2(queue->ready, consumer, ready_prev, ready_next);
         consumer->ready = false;
-        DL_DELETE2(queue->ready, consumer, ready_prev, ready_next);
+        if (queue->policy.single_active)
+            return NULL;
     }
     return NULL;
 }

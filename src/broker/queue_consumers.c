@@ -67,7 +67,7 @@ void queue_remove_consumer(struct queue_consumer *consumer)
         queue_schedule(queue);
     }
     queue_used(queue);
-    if (queue->auto_delete && queue->consumers == NULL)
+    if (queue->auto_delete && queue->consumers == NULL && !queue->deleted)
         queue_delete(queue);
 }
 
