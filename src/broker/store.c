@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PURGE_ROWS 20000
+#define RETRY_MS 1000
 
 void store_read_free(struct store_read *read)
 {
@@ -111,6 +112,8 @@ static int store_prepare(struct store *store, struct loop *loop)
     store->limit_changed = true;
     store->most_ops = STORE_WRITE_OPS;
     store->purge_rows = PURGE_ROWS;
+    store->retry_ms = RETRY_MS;
+    store->said = (struct log_limit){.burst = 1, .period_ms = 60000};
     store->loop = loop;
     store->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (store->wake < 0)

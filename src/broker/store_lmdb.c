@@ -260,15 +260,13 @@ int store_db_settle(struct store_db *db)
     return code;
 }
 
-int store_db_commit(struct store_db *db, bool *transient)
+int store_db_commit(struct store_db *db)
 {
     int code = store_db_settle(db);
 
-    *transient = false;
     if (code == 0 && db->transient.txn != NULL) {
         code = mdb_txn_commit(db->transient.txn);
         db->transient.txn = NULL;
-        *transient = code == 0;
     }
     if (code == 0 && db->durable.txn != NULL) {
         code = mdb_txn_commit(db->durable.txn);

@@ -22,6 +22,7 @@
 #define BROKER_STORE_PRIVATE_H
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "broker/store.h"
 
 #include <lmdb.h>
@@ -106,8 +107,9 @@ int store_env_begin_read(struct store_db *db, struct store_env *env) HARK_MUSTCH
 int store_env_make_room(struct store_db *db, size_t bytes) HARK_MUSTCHECK;
 void store_env_close(struct store_env *env);
 int store_db_settle(struct store_db *db) HARK_MUSTCHECK;
-/* *transient: what concerned the transient rows is done, even if the rest failed. */
-int store_db_commit(struct store_db *db, bool *transient) HARK_MUSTCHECK;
+/* When it fails, the transient rows may have changed already: what was asked for is then asked for again, in the same
+ * order from the first on, and that gives the same rows. */
+int store_db_commit(struct store_db *db) HARK_MUSTCHECK;
 void store_db_abort(struct store_db *db);
 /* After MDB_PANIC nothing works any more but this. */
 int store_db_reopen(struct store_db *db) HARK_MUSTCHECK;
@@ -322,11 +324,12 @@ struct store {
     struct store_batch *in_flight, **in_flight_tail;
     uint64_t finished; /* the newest batch that is on disk */
     struct store_read *unread, **unread_tail;
-    int64_t retry_at, check_at; /* ms; retry_at 0: nothing has failed */
+    int64_t retry_ms, retry_at, check_at; /* ms; retry_at 0: nothing has failed */
     size_t most_ops;   /* of a transaction */
     size_t purge_rows; /* taken out in one transaction; with somebody's batch a tenth */
     bool disk_low;
     char failure[512], disk[256];
+    struct log_limit said; /* of removals that have to wait too */
 };
 
 /* store_batch.c */
@@ -349,7 +352,7 @@ int64_t store_clock(void); /* ms of CLOCK_MONOTONIC */
 
 /* store_relief.c */
 /* Commits what of the batches from `first` on can be done without what stands before it. */
-int store_relief(struct store *store, struct store_batch *first) HARK_MUSTCHECK;
+int store_relief(struct store *store, const struct store_batch *first) HARK_MUSTCHECK;
 /* Many small batches wait behind one that does not fit: what is left of each goes into the one before. */
 void store_relief_merge(struct store *store);
 

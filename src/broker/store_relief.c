@@ -6,9 +6,11 @@
  */
 #include "broker/store_private.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
-#define RELIEF_OPS 500 /* of one transaction: what it changes must fit into the reserve */
+#define RELIEF_OPS 500  /* of one transaction: what it changes must fit into the reserve */
+#define WAITING_BITS 20 /* of 128 KiB */
 
 /* A purge that is done leaves nothing to add of what was asked for before it. */
 static void store_relief_undo(const struct store *store, const struct store_op *purge)
@@ -28,59 +30,98 @@ static void store_relief_undo(const struct store *store, const struct store_op *
     }
 }
 
-static int store_relief_op(struct store *store, const struct store_op *op, bool *done)
-{
-    struct store_db *db = &store->db;
+/* The rows for which an addition is waiting, more or less: a bit for each. Their removals keep their place. */
+struct store_relief {
+    uint8_t *waiting;
+    struct store_op *done[RELIEF_OPS];
+    size_t count;
+};
 
-    *done = false;
-    if (op->kind == STORE_OP_REMOVE)
-        return store_row_remove(db, &op->entry, done);
-    if (op->kind != STORE_OP_PURGE && op->kind != STORE_OP_DROP_QUEUE)
-        return 0;
-    *done = true;
-    return store_thread_apply(db, NULL, op);
+static size_t store_relief_bit(const struct store_entry *entry)
+{
+    return ((entry->queue * 31 + entry->position) * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - WAITING_BITS);
 }
 
-static int store_relief_commit(struct store *store, struct store_op *done[], size_t *count)
+static void store_relief_wait(struct store_relief *relief, const struct store_op *op)
 {
-    bool transient;
-    int code = store_db_commit(&store->db, &transient);
+    size_t bit = store_relief_bit(&op->entry);
 
-    for (size_t i = 0; i < *count && (code == 0 || transient); i++) {
-        if (done[i]->kind != STORE_OP_REMOVE && code == 0)
-            store_relief_undo(store, done[i]);
-        if (code == 0 || (done[i]->kind == STORE_OP_REMOVE && done[i]->entry.transient))
-            done[i]->kind = STORE_OP_DONE;
+    relief->waiting[bit / 8] |= (uint8_t)(1U << bit % 8);
+}
+
+static bool store_relief_waits(const struct store_relief *relief, const struct store_op *op)
+{
+    size_t bit = store_relief_bit(&op->entry);
+
+    return relief->waiting[bit / 8] >> bit % 8 & 1;
+}
+
+static int store_relief_commit(struct store *store, struct store_relief *relief)
+{
+    int code = store_db_commit(&store->db);
+
+    for (size_t i = 0; i < relief->count && code == 0; i++) {
+        if (relief->done[i]->kind != STORE_OP_REMOVE)
+            store_relief_undo(store, relief->done[i]);
+        relief->done[i]->kind = STORE_OP_DONE;
     }
-    *count = 0;
+    relief->count = 0;
     return code;
 }
 
-int store_relief(struct store *store, struct store_batch *first)
+static int store_relief_op(struct store *store, struct store_relief *relief, struct store_op *op)
 {
-    struct store_op *done[RELIEF_OPS];
-    size_t count = 0;
+    bool done = false;
     int code = 0;
 
-    mdb_env_set_mapsize(store->db.durable.env, store->db.durable.map_size + STORE_RESERVE);
-    for (struct store_batch *batch = first; batch != NULL && code == 0; batch = batch->next) {
-        for (size_t i = batch->at; i < batch->count && code == 0; i++) {
-            bool is_done;
+    if (op->kind == STORE_OP_ADD) {
+        store_relief_wait(relief, op);
+    } else if (op->kind == STORE_OP_REMOVE && !store_relief_waits(relief, op)) {
+        code = store_row_remove(&store->db, &op->entry, &done);
+    } else if (op->kind == STORE_OP_PURGE || op->kind == STORE_OP_DROP_QUEUE) {
+        code = store_thread_apply(&store->db, NULL, op);
+        done = true;
+    }
+    if (code != 0 || !done)
+        return code;
+    relief->done[relief->count++] = op;
+    return relief->count == RELIEF_OPS ? store_relief_commit(store, relief) : 0;
+}
 
-            code = store_relief_op(store, &batch->ops[i], &is_done);
-            if (code == 0 && is_done)
-                done[count++] = &batch->ops[i];
-            if (code == 0 && count == RELIEF_OPS)
-                code = store_relief_commit(store, done, &count);
+static int store_relief_run(struct store *store, struct store_relief *relief, const struct store_batch *first)
+{
+    struct store_batch *batch = store->in_flight;
+    int code = 0;
+
+    for (; batch != first; batch = batch->next) {
+        for (size_t i = batch->at; i < batch->count; i++) {
+            if (batch->ops[i].kind == STORE_OP_ADD)
+                store_relief_wait(relief, &batch->ops[i]);
         }
+    }
+    for (; batch != NULL && code == 0; batch = batch->next) {
+        for (size_t i = batch->at; i < batch->count && code == 0; i++)
+            code = store_relief_op(store, relief, &batch->ops[i]);
     }
     if (code == 0 && store->db.purging)
         code = store_purge_step(&store->db, RELIEF_OPS);
     if (code == 0)
-        code = store_relief_commit(store, done, &count);
-    else
-        store_db_abort(&store->db);
-    mdb_env_set_mapsize(store->db.durable.env, store->db.durable.map_size);
+        return store_relief_commit(store, relief);
+    store_db_abort(&store->db);
+    return code;
+}
+
+int store_relief(struct store *store, const struct store_batch *first)
+{
+    struct store_relief relief = {.waiting = calloc(1, 1U << (WAITING_BITS - 3))};
+    MDB_env *env = store->db.durable.env;
+    int code = ENOMEM;
+
+    if (relief.waiting != NULL && mdb_env_set_mapsize(env, store->db.durable.map_size + STORE_RESERVE) == 0) {
+        code = store_relief_run(store, &relief, first);
+        mdb_env_set_mapsize(env, store->db.durable.map_size);
+    }
+    free(relief.waiting);
     return code;
 }
 

@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RETRY_MS 1000
 #define CHECK_MS 1000
 #define WRITE_BYTES (32u << 20) /* of one transaction */
 
@@ -175,24 +174,6 @@ static int store_thread_apply_all(struct store *store, struct store_end *end, si
     return 0;
 }
 
-/* The transient part of a transaction is done, the durable one has failed and comes again. */
-static void store_thread_transient_done(struct store *store, const struct store_end *end)
-{
-    for (struct store_batch *batch = store->in_flight; batch != NULL; batch = batch->next) {
-        size_t count = batch == end->batch ? end->at : batch->count;
-
-        for (size_t i = batch->at; i < count; i++) {
-            struct store_op *op = &batch->ops[i];
-
-            if ((op->kind == STORE_OP_ADD || op->kind == STORE_OP_REMOVE || op->kind == STORE_OP_UPDATE) &&
-                op->entry.transient)
-                op->kind = STORE_OP_DONE;
-        }
-        if (batch == end->batch)
-            return;
-    }
-}
-
 /* What additions are still to come, in bytes: a guess of what the file grows by. */
 static size_t store_thread_growth(const struct store *store)
 {
@@ -209,7 +190,6 @@ static int store_thread_write(struct store *store, struct store_end *end)
 {
     struct store_db *db = &store->db;
     size_t growth = store_thread_growth(store);
-    bool transient = false;
     int code = growth > 0 ? store_env_make_room(db, growth) : 0;
 
     if (code == 0)
@@ -217,21 +197,18 @@ static int store_thread_write(struct store *store, struct store_end *end)
     if (code == 0 && db->purging)
         code = store_purge_step(db, store->purge_rows / 10);
     if (code == 0)
-        code = store_db_commit(db, &transient);
+        code = store_db_commit(db);
     else
         store_db_abort(db);
-    if (code != 0 && transient)
-        store_thread_transient_done(store, end);
     return code;
 }
 
 static int store_thread_purge(struct store *store)
 {
-    bool transient;
     int code = store_purge_step(&store->db, store->purge_rows);
 
     if (code == 0)
-        return store_db_commit(&store->db, &transient);
+        return store_db_commit(&store->db);
     store_db_abort(&store->db);
     return code;
 }
@@ -320,12 +297,13 @@ static void store_thread_finish(struct store *store, const struct store_end *end
     pthread_mutex_unlock(&store->lock);
 }
 
-static void store_thread_relieve(struct store *store, struct store_batch *first)
+static void store_thread_relieve(struct store *store, const struct store_batch *first)
 {
+    unsigned dropped;
     char text[512];
     int code = first != NULL && store->db.durable.env != NULL ? store_relief(store, first) : 0;
 
-    if (code != 0)
+    if (code != 0 && log_allowed(&store->said, &dropped))
         log_warning("removals have to wait: %s", store_db_error(&store->db, code, text, sizeof(text)));
 }
 
@@ -338,7 +316,7 @@ static void store_thread_failed(struct store *store, int code)
         log_error("%s (nothing is lost; harkd tries again each second)", store->failure);
         store_thread_relieve(store, store->in_flight);
     }
-    store->retry_at = store_clock() + RETRY_MS;
+    store->retry_at = store_clock() + store->retry_ms;
     if (code == MDB_TXN_FULL && store->most_ops > 1)
         store->most_ops /= 2;
     if (code == MDB_PANIC || store->db.durable.env == NULL) {

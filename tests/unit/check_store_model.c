@@ -4,12 +4,14 @@
 #include "unit/store_kit.h"
 
 #include <check.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define QUEUES 4
 #define POSITIONS 600
-#define STEPS 6000
+#define STEPS 4000
 
 struct slot {
     struct store_entry entry;
@@ -181,9 +183,42 @@ static void restart(void)
         check_figures(queue);
 }
 
-static void model_step(void)
+/* ---- faults: these stand before LMDB's own ---- */
+
+static atomic_int failing; /* of so many per mille of the commits, and of a few writes */
+
+static bool fails(int per_mille)
+{
+    static atomic_uint at;
+
+    /* not rand(): that is the model's, and this is another thread */
+    return (atomic_fetch_add(&at, 1) * 2654435761U >> 16) % 1000 < (unsigned)per_mille;
+}
+
+int mdb_txn_commit(MDB_txn *txn)
+{
+    int (*commit)(MDB_txn *) = (int (*)(MDB_txn *))(uintptr_t)dlsym(RTLD_NEXT, "mdb_txn_commit");
+
+    if (!fails(atomic_load(&failing)))
+        return commit(txn);
+    mdb_txn_abort(txn);
+    return ENOSPC;
+}
+
+int mdb_cursor_put(MDB_cursor *cursor, MDB_val *key, MDB_val *data, unsigned flags)
+{
+    int (*put)(MDB_cursor *, MDB_val *, MDB_val *, unsigned) =
+        (int (*)(MDB_cursor *, MDB_val *, MDB_val *, unsigned))(uintptr_t)dlsym(RTLD_NEXT, "mdb_cursor_put");
+
+    return fails(atomic_load(&failing) / 800) ? MDB_MAP_FULL : put(cursor, key, data, flags);
+}
+
+static void model_step(bool limited)
 {
     unsigned what = pick(1000);
+
+    if (limited && ((what >= 890 && what < 894) || what >= 950))
+        return; /* that would wait for a commit */
 
     if (what < 450)
         model_add();
@@ -207,8 +242,19 @@ static void model_step(void)
         stored_sync(&kit);
 }
 
+static void quiet(void *arg, enum log_level level, const char *text)
+{
+    (void)arg;
+    (void)level;
+    (void)text;
+}
+
 START_TEST(model)
 {
+    bool limited;
+
+    log_divert(quiet, NULL);
+    kit.retry_ms = 20;
     log_set_level(LOG_LEVEL_ERROR);
     srand((unsigned)_i + 1);
     stored_begin(&kit);
@@ -216,8 +262,13 @@ START_TEST(model)
     stored_open(&kit);
     for (unsigned queue = 0; queue < QUEUES; queue++)
         ids[queue] = ++next_id;
-    for (unsigned i = 0; i < STEPS; i++)
-        model_step();
+    for (unsigned i = 0; i < STEPS; i++) {
+        /* Of every 500 steps, 200 on a disk that is full. */
+        limited = _i % 2 == 1 && i % 500 >= 300;
+        atomic_store(&failing, limited ? 800 : 0);
+        model_step(limited);
+    }
+    atomic_store(&failing, 0);
     restart();
     for (unsigned queue = 0; queue < QUEUES; queue++) {
         check_queue(queue);

@@ -66,6 +66,8 @@ bool stored_try_open(struct store_kit *kit)
     kit->store = store_open(kit->loop, &options, &ops, kit, kit->error, sizeof(kit->error));
     if (kit->store != NULL && kit->purge_rows != 0)
         kit->store->purge_rows = kit->purge_rows;
+    if (kit->store != NULL && kit->retry_ms != 0)
+        kit->store->retry_ms = kit->retry_ms;
     if (kit->store != NULL && store_recover(kit->store, &recovery, kit, kit->error, sizeof(kit->error)) == 0)
         return true;
     store_close(kit->store, 0);

@@ -24,6 +24,7 @@ struct store_kit {
     bool end, answered;
     uint64_t map_size, limit;
     size_t purge_rows; /* 0: as usual */
+    int64_t retry_ms;
 };
 
 void stored_begin(struct store_kit *kit);
