@@ -191,19 +191,37 @@ static void channel_closed_by_server(struct session *session, struct channel_slo
 
 /* ---- frames ---- */
 
+static void channel_deliver(struct channel_slot *slot, struct message *message, uint64_t oversized)
+{
+    struct channel *channel = slot->channel;
+
+    slot->deliver.exchange = message->exchange;
+    slot->deliver.routing_key = message->routing_key;
+    channel->batching = true;
+    if (channel->ops->delivery != NULL)
+        channel->ops->delivery(channel->arg, &slot->deliver, message, oversized);
+    else
+        message_drop(message);
+}
+
+/* Too large to be kept: handed over at its header, then part by part. */
+static void channel_oversized(struct channel_slot *slot, const struct frame *frame, struct message *whole)
+{
+    struct channel *channel = slot->channel;
+
+    if (frame->type == FRAME_HEADER)
+        channel_deliver(slot, message_hold(slot->content.message), slot->content.size);
+    else if (channel->ops->body != NULL)
+        channel->ops->body(channel->arg, frame->payload, whole != NULL);
+    message_drop(whole);
+}
+
 static void channel_content_done(struct channel_slot *slot, struct message *message)
 {
     struct channel *channel = slot->channel;
-    uint64_t oversized = slot->content.oversized ? slot->content.size : 0;
 
     if (!slot->is_return) {
-        slot->deliver.exchange = message->exchange;
-        slot->deliver.routing_key = message->routing_key;
-        channel->batching = true;
-        if (channel->ops->delivery != NULL)
-            channel->ops->delivery(channel->arg, &slot->deliver, message, oversized);
-        else
-            message_drop(message);
+        channel_deliver(slot, message, 0);
         return;
     }
     if (channel->ops->returned != NULL) {
@@ -334,7 +352,7 @@ static void channel_method_frame(struct session *session, struct channel_slot *s
 void channels_frame(struct session *session, const struct frame *frame)
 {
     struct channel_slot *slot = channel_slot(session, frame->channel);
-    struct message *message;
+    struct message *message = NULL;
     struct reply error;
     int result;
 
@@ -350,10 +368,12 @@ void channels_frame(struct session *session, const struct frame *frame)
     if (slot->closing)
         return;
     result = content_frame(&slot->content, frame, session->max_message_size, &message, &error);
-    if (result > 0)
-        channel_content_done(slot, message);
-    else if (result < 0)
+    if (result < 0)
         session_abort(session, &error);
+    else if (HARK_UNLIKELY(slot->content.oversized && !slot->is_return))
+        channel_oversized(slot, frame, message);
+    else if (result > 0)
+        channel_content_done(slot, message);
 }
 
 void channels_batch(struct session *session, bool full)

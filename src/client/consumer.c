@@ -36,6 +36,7 @@ struct consumer {
     int64_t retry_min, retry_max;
     unsigned attempts;
     int64_t since; /* subscribed, in the loop's ms */
+    bool streaming; /* the body of an oversized message is coming */
     bool is_gone;  /* the next attempt is the owner's: the queue does not exist */
     struct event *timer;
     struct complaint complaint;
@@ -107,10 +108,10 @@ void consumer_ack(const struct ticket *ticket)
     consumer_flush_later(consumer);
 }
 
-void consumer_reject(const struct ticket *ticket)
+void consumer_requeue(const struct ticket *ticket)
 {
     struct consumer *consumer = ticket->consumer;
-    amqp_basic_reject_t reject = {.delivery_tag = ticket->tag, .requeue = 0};
+    amqp_basic_reject_t reject = {.delivery_tag = ticket->tag, .requeue = 1};
 
     if (!consumer_holds(ticket))
         return;
@@ -122,11 +123,22 @@ void consumer_reject(const struct ticket *ticket)
 
 static void consumer_open(struct consumer *consumer);
 
+/* What was on its way will not be whole. */
+static void consumer_cut(struct consumer *consumer)
+{
+    bool was = consumer->streaming;
+
+    consumer->streaming = false;
+    if (was && consumer->ops->cut != NULL)
+        consumer->ops->cut(consumer->arg);
+}
+
 /* The channel is gone, and with it all tickets. The owner is told last: it may call anything. */
 static void consumer_leave(struct consumer *consumer, enum consumer_state state)
 {
     bool was = consumer->state == CONSUMER_SUBSCRIBED;
 
+    consumer_cut(consumer);
     unacked_clear(&consumer->unacked);
     loop_task_cancel(session_loop(consumer->session), &consumer->flush);
     evtimer_del(consumer->ack_timer);
@@ -285,7 +297,19 @@ static void consumer_delivery(void *arg, const struct method_deliver *deliver,
         return;
     }
     consumer->delivered++;
+    consumer->streaming = oversized > 0;
     consumer->ops->delivery(consumer->arg, &ticket, deliver->redelivered, message, oversized);
+}
+
+static void consumer_body(void *arg, struct span part, bool last)
+{
+    struct consumer *consumer = arg;
+
+    if (!consumer->streaming) /* there was no memory for it */
+        return;
+    consumer->streaming = !last;
+    if (consumer->ops->body != NULL)
+        consumer->ops->body(consumer->arg, part, last);
 }
 
 static void consumer_batch(void *arg, bool full)
@@ -305,6 +329,7 @@ static const struct channel_ops consumer_channel_ops = {
     .opened = consumer_channel_opened,
     .method = consumer_method,
     .delivery = consumer_delivery,
+    .body = consumer_body,
     .closed = consumer_channel_closed,
     .batch = consumer_batch,
 };
@@ -423,6 +448,7 @@ void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *ar
         consumer_flush(&consumer->flush);
     loop_task_cancel(session_loop(consumer->session), &consumer->flush);
     consumer->state = CONSUMER_CLOSED;
+    consumer_cut(consumer);
     channel_close(&consumer->channel, done, arg);
     unacked_clear(&consumer->unacked);
 }

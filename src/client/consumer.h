@@ -33,10 +33,14 @@ struct consumer_options {
 };
 
 struct consumer_ops {
-    /* The message is the callee's. oversized: its real size when it was above max_message_size (its
-     * body is empty then). */
+    /* The message is the callee's. oversized: its real size when it is above max_message_size (its
+     * body is empty then, and follows in parts). */
     void (*delivery)(void *arg, const struct ticket *ticket, bool redelivered,
                      struct message *message, uint64_t oversized);
+    /* Of an oversized message: the next part of its body, and whether it is the last; or the channel
+     * is gone before that. Both optional. */
+    void (*body)(void *arg, struct span part, bool last);
+    void (*cut)(void *arg);
     /* consume-ok arrived (true), or the subscription is gone (false): all tickets so far are void.
      * On changes only; not called by consumer_cancel(), consumer_close() and consumer_free(). */
     void (*subscribed)(void *arg, bool subscribed);
@@ -60,9 +64,8 @@ void consumer_start(struct consumer *consumer);
 void consumer_session_lost(struct consumer *consumer);
 /* Settled: acknowledge with this turn's batch. A void ticket is ignored. */
 void consumer_ack(const struct ticket *ticket);
-/* Refuses it (basic.reject without requeue): the broker dead-letters it whole if the queue has a
- * dead-letter exchange of its own, and drops it otherwise. */
-void consumer_reject(const struct ticket *ticket);
+/* Gives it back to its queue (basic.reject with requeue): it will be delivered again. */
+void consumer_requeue(const struct ticket *ticket);
 /* For good: basic.cancel; deliveries that come before its answer are still handed over. `done`
  * after cancel-ok, when no more can come (at once, from within, if not subscribed; also when the
  * channel is lost meanwhile). */

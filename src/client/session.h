@@ -33,7 +33,7 @@ struct session_options {
     int64_t connect_timeout, reconnect_min, reconnect_max; /* ms */
     unsigned heartbeat;                                    /* seconds, proposed */
     uint32_t frame_max;
-    size_t max_message_size; /* content above is skipped and reported as oversized */
+    size_t max_message_size; /* content above is not kept: reported as oversized, its body handed on as it comes */
 };
 
 struct session_ops {
@@ -71,6 +71,9 @@ struct channel_ops {
     void (*method)(void *arg, const amqp_method_t *method);
     /* basic.deliver (on the fast path, without rabbitmq-c) with its whole content: the message is the callee's. */
     void (*delivery)(void *arg, const struct method_deliver *deliver, struct message *message, uint64_t oversized);
+    /* Of one that is oversized, and was handed over without its body: the next part of it, and whether it is the last.
+     * Optional. */
+    void (*body)(void *arg, struct span part, bool last);
     /* basic.return with its whole content: the message is the caller's. */
     void (*returned)(void *arg, const amqp_basic_return_t *method, const struct message *message);
     /* Gone: closed by the server (error set), or the session was lost (error->code 0, or the code of the server's

@@ -66,7 +66,23 @@ static void worker_delivery(void *arg, const struct ticket *from, bool redeliver
     struct intake *intake = arg;
     struct dispatch_ticket ticket = {.consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
 
+    intake->worker->delivering = intake;
     dispatcher_deliver(intake->queue, &ticket, redelivered, message, oversized);
+    intake->worker->delivering = NULL;
+}
+
+static void worker_body(void *arg, struct span part, bool last)
+{
+    struct intake *intake = arg;
+
+    (void)last;
+    if (intake->relay != NULL)
+        relay_part(intake->relay, part);
+}
+
+static void worker_cut(void *arg)
+{
+    relay_cut(((struct intake *)arg)->relay);
 }
 
 static void worker_subscribed(void *arg, bool subscribed)
@@ -102,6 +118,8 @@ static bool worker_known(void *arg, const struct reply *error)
 
 const struct consumer_ops worker_consumer_ops = {
     .delivery = worker_delivery,
+    .body = worker_body,
+    .cut = worker_cut,
     .subscribed = worker_subscribed,
     .gone = worker_gone,
     .known = worker_known,
@@ -217,6 +235,18 @@ static void worker_blocked(void *arg, bool blocked, const char *reason)
         publisher_session_blocked(worker->publisher, blocked);
 }
 
+static void worker_relaying_opened(void *arg)
+{
+    relays_opened(&((struct worker *)arg)->relays);
+}
+
+static void worker_relaying_lost(void *arg, const char *why)
+{
+    (void)why;
+    relays_lost(&((struct worker *)arg)->relays);
+}
+
+const struct session_ops worker_relaying_ops = {.opened = worker_relaying_opened, .lost = worker_relaying_lost};
 const struct session_ops worker_consuming_ops = {.opened = worker_consuming_opened, .lost = worker_consuming_lost};
 const struct session_ops worker_publishing_ops = {
     .opened = worker_publishing_opened, .lost = worker_publishing_lost, .blocked = worker_blocked};
@@ -298,6 +328,7 @@ static void worker_out_of_time(evutil_socket_t fd, short what, void *arg)
                 (unsigned long long)dispatcher_counters(worker->dispatcher)->in_hand);
     dispatcher_drain(worker->dispatcher, NULL, NULL); /* the rest of the way is gone from here */
     dispatcher_abandon(worker->dispatcher);
+    relays_abandon(&worker->relays);
     if (worker->publisher != NULL)
         publisher_free(worker->publisher);
     worker->publisher = NULL;
@@ -370,6 +401,7 @@ static void worker_close(struct worker *worker)
     }
     if (worker->dispatcher != NULL)
         dispatcher_abandon(worker->dispatcher);
+    relays_free(&worker->relays);
     if (worker->publisher != NULL)
         publisher_free(worker->publisher);
     worker->publisher = NULL;

@@ -45,6 +45,12 @@ static struct session *worker_session(struct worker *worker, const char *what, c
     return session;
 }
 
+/* For what is too large to be kept, when there is such. */
+static struct session *worker_relaying(void *arg)
+{
+    return worker_session(arg, "relaying", &worker_relaying_ops);
+}
+
 int worker_open_tls(struct worker *worker)
 {
     const struct config_general *general = &worker->config->general;
@@ -184,6 +190,8 @@ static int worker_make_client(struct worker *worker)
     worker->consuming = worker_session(worker, "consuming", &worker_consuming_ops);
     worker->publishing = worker_session(worker, "publishing", &worker_publishing_ops);
     if (worker->plan == NULL || worker->consuming == NULL || worker->publishing == NULL)
+        return -1;
+    if (relays_init(&worker->relays, worker->consuming, worker_relaying, worker) != 0)
         return -1;
     worker->topology = topology_new(worker->consuming, worker->plan->items, worker->plan->count, &worker_topology_ops, worker);
     worker->publisher = publisher_new(worker->publishing, &options, &worker_publisher_ops, worker);

@@ -17,12 +17,12 @@ static void worker_ack(void *arg, const struct dispatch_ticket *from)
     consumer_ack(&ticket);
 }
 
-static void worker_reject(void *arg, const struct dispatch_ticket *from)
+static void worker_requeue(void *arg, const struct dispatch_ticket *from)
 {
     struct ticket ticket = worker_ticket(from);
 
     (void)arg;
-    consumer_reject(&ticket);
+    consumer_requeue(&ticket);
 }
 
 static void worker_keep(struct worker *worker, struct outgoing *outgoing)
@@ -39,7 +39,11 @@ static void worker_publish(void *arg, struct outgoing *outgoing)
 {
     struct worker *worker = arg;
 
-    if (worker->publisher != NULL)
+    if (outgoing->streamed > 0 && worker->publisher != NULL && worker->delivering != NULL)
+        relay_start(&worker->relays, outgoing, &worker->delivering->relay);
+    else if (outgoing->streamed > 0)
+        outgoing->done(outgoing, OUTCOME_ABANDONED, "");
+    else if (worker->publisher != NULL)
         publisher_send(worker->publisher, outgoing);
     else if (worker->plan == NULL) /* from a module's open(): there is no client yet */
         worker_keep(worker, outgoing);
@@ -82,7 +86,7 @@ struct dispatch_ports worker_ports(struct worker *worker)
     return (struct dispatch_ports){
         .arg = worker,
         .ack = worker_ack,
-        .reject = worker_reject,
+        .requeue = worker_requeue,
         .publish = worker_publish,
         .redeclare = worker_redeclare,
         .enter = worker_enter,

@@ -4,6 +4,7 @@
 #define DAEMON_WORKER_PRIVATE_H
 
 #include "client/publisher.h"
+#include "client/relay.h"
 #include "daemon/config.h"
 #include "daemon/plan.h"
 #include "daemon/worker.h"
@@ -17,6 +18,7 @@ struct intake {
     struct worker *worker;
     struct consumer *consumer;
     struct dispatch_queue *queue;
+    struct relay *relay; /* where the parts of what is too large go; NULL: nobody wants them */
     bool subscribed, was_subscribed;
 };
 
@@ -30,6 +32,8 @@ struct worker {
     struct publisher *publisher;
     struct dispatcher *dispatcher;
     struct plan *plan;
+    struct relays relays;
+    struct intake *delivering; /* within a delivery: whose */
     struct outgoing *early; /* emitted before there was a publisher */
     struct intake *intakes;
     size_t intake_count;
@@ -53,7 +57,7 @@ struct dispatch_ports worker_ports(struct worker *worker);
 /* ---- worker.c ---- */
 void worker_redeclare(void *worker);
 /* What the client calls back. */
-extern const struct session_ops worker_consuming_ops, worker_publishing_ops;
+extern const struct session_ops worker_consuming_ops, worker_publishing_ops, worker_relaying_ops;
 extern const struct topology_ops worker_topology_ops;
 extern const struct publisher_ops worker_publisher_ops;
 extern const struct consumer_ops worker_consumer_ops;

@@ -81,10 +81,7 @@ void delivery_release(struct delivery *delivery)
         return;
     if (!delivery->abandoned) {
         dispatcher->counters.acked++;
-        if (HARK_UNLIKELY(delivery->oversized > 0 && dispatcher->ports.reject != NULL))
-            dispatcher->ports.reject(dispatcher->ports.arg, &delivery->ticket);
-        else
-            dispatcher->ports.ack(dispatcher->ports.arg, &delivery->ticket);
+        dispatcher->ports.ack(dispatcher->ports.arg, &delivery->ticket);
     }
     if (delivery->dedup_hash != 0)
         duplicates_end(delivery, !delivery->abandoned);

@@ -38,10 +38,10 @@ struct dispatch_call {
 struct dispatch_ports {
     void *arg;
     void (*ack)(void *arg, const struct dispatch_ticket *ticket);
-    /* Optional, instead of ack for a message that was too large to be taken: what is safe is only the news of it, so the
-     * broker may dead-letter the message itself. */
-    void (*reject)(void *arg, const struct dispatch_ticket *ticket);
-    /* Takes the outgoing; its done() is called once, perhaps before this returns. */
+    /* Back to its queue, to be delivered again: a message that was too large to be kept, and did not get through. */
+    void (*requeue)(void *arg, const struct dispatch_ticket *ticket);
+    /* Takes the outgoing; its done() is called once, perhaps before this returns. One that is `streamed` comes from within
+     * dispatcher_deliver, and has the body of what is being delivered. */
     void (*publish)(void *arg, struct outgoing *outgoing);
     /* Retry queues or the dead-letter exchange turned out to be missing: declare them again. */
     void (*redeclare)(void *arg);
@@ -102,7 +102,8 @@ struct dispatcher *dispatcher_new(const struct dispatch_options *options, const 
 struct dispatch_queue *dispatcher_add_queue(struct dispatcher *dispatcher, const char *name, int64_t dedup_window);
 int dispatcher_add_listener(struct dispatcher *dispatcher, const struct dispatch_listener *listener) HARK_MUSTCHECK;
 
-/* A delivery. Takes the reference to the message. `oversized`: its real size, if it was too large to be taken. */
+/* A delivery. Takes the reference to the message. `oversized`: the size of its body if that is too large to be kept: it is
+ * not in the message, and will come in parts to whoever was given the outgoing that is `streamed`. */
 void dispatcher_deliver(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
                         struct message *message, uint64_t oversized);
 

@@ -8,6 +8,7 @@
 
 #define COPY_PAUSE_MIN 1000 /* ms, before a retry copy or dead letter that the broker did not take is tried again */
 #define COPY_PAUSE_MAX 60000
+#define GIVE_BACK_PAUSE 10000 /* before one goes back to its queue that was delivered before */
 
 void event_init(struct hark_event *event, struct delivery *delivery, struct hark_instance *instance)
 {
@@ -144,6 +145,19 @@ static void event_publish_copy(struct timer *timer)
     ports->publish(ports->arg, event->copy);
 }
 
+/* Its body was passed on as it came, and is gone: the broker has the only one. */
+static void event_give_back(struct timer *timer)
+{
+    struct hark_event *event = HARK_CONTAINER(timer, struct hark_event, timer);
+    struct delivery *delivery = event->delivery;
+    struct dispatch_ports *ports = &delivery->queue->dispatcher->ports;
+
+    delivery->abandoned = true;
+    ports->requeue(ports->arg, &delivery->ticket);
+    outgoing_free(event->copy);
+    event_finish(event);
+}
+
 static void event_copy_done(struct outgoing *outgoing, enum outcome outcome, const char *why)
 {
     struct hark_event *event = outgoing->owner;
@@ -171,16 +185,22 @@ static void event_copy_done(struct outgoing *outgoing, enum outcome outcome, con
     pause = (int64_t)COPY_PAUSE_MIN << (event->copy_tries < 6 ? event->copy_tries : 6);
     if (pause > COPY_PAUSE_MAX)
         pause = COPY_PAUSE_MAX;
+    if (delivery->oversized > 0) /* counted by nobody, and dear */
+        pause = delivery->redelivered ? GIVE_BACK_PAUSE : COPY_PAUSE_MIN;
     event->copy_tries++;
     event_say(event, LOG_LEVEL_ERROR, "the broker did not take the %s for exchange \"%.*s\" (%s): held, next try in %lld s",
               event->dead ? "dead letter" : "retry", (int)outgoing->exchange.length,
               (const char *)outgoing->exchange.data, why[0] != '\0' ? why : "returned: no queue is bound to it",
               (long long)pause / 1000);
     dispatcher->ports.redeclare(dispatcher->ports.arg);
-    event->copy = outcome == OUTCOME_REFUSED ? event_wrap_again(event, outgoing) : outgoing;
+    event->copy = outgoing;
     event->timer.fire = event_publish_copy;
+    if (delivery->oversized > 0)
+        event->timer.fire = event_give_back;
+    else if (outcome == OUTCOME_REFUSED)
+        event->copy = event_wrap_again(event, outgoing);
     if (timers_set(&dispatcher->timers, &event->timer, pause) != 0)
-        event_publish_copy(&event->timer);
+        event->timer.fire(&event->timer);
 }
 
 static void event_send_copy(struct hark_event *event, struct outgoing *copy)

@@ -116,6 +116,14 @@ static struct outgoing *wrap_finish(struct dispatcher *dispatcher, struct proper
     return outgoing_new(exchange, key, raw, message->body, message);
 }
 
+/* The delivery's body, as it is or as it comes. */
+static struct outgoing *wrap_stream(const struct delivery *delivery, struct outgoing *outgoing)
+{
+    if (outgoing != NULL)
+        outgoing->streamed = delivery->oversized;
+    return outgoing;
+}
+
 /* Room for headers beside the other properties. */
 static size_t wrap_room(const struct dispatcher *dispatcher, const struct properties *properties)
 {
@@ -145,7 +153,8 @@ struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut)
         table_put_integer(out, span_str("x-hark-round"), delivery->round);
     if (wrap_put_headers(out, headers, wrap_room(dispatcher, &properties)) > 0 && !cut)
         return NULL; /* it would not come back as it was */
-    return wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name, delivery->message);
+    return wrap_stream(delivery, wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name,
+                                             delivery->message));
 }
 
 struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
@@ -172,8 +181,8 @@ struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
     dropped = wrap_put_headers(out, headers, room > 64 ? room - 64 : 0);
     if (dropped > 0)
         table_put_integer(out, span_str("x-hark-dropped-headers"), (int64_t)dropped);
-    return wrap_finish(dispatcher, &properties, span_str(dispatcher->options.dead_letter),
-                       delivery->message->routing_key, delivery->message);
+    return wrap_stream(delivery, wrap_finish(dispatcher, &properties, span_str(dispatcher->options.dead_letter),
+                                             delivery->message->routing_key, delivery->message));
 }
 
 /* ---- and back ---- */

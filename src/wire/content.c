@@ -116,23 +116,11 @@ static uint8_t *content_put_head(uint8_t *to, enum frame_type type, uint16_t cha
     return to + sizeof(length);
 }
 
-void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
-                 struct span body)
+static uint8_t *content_put_properties(uint8_t *to, uint16_t channel, struct span raw_properties, uint64_t body_size)
 {
-    size_t header = HEADER_FIXED + raw_properties.length, most = frame_max - FRAME_OVERHEAD, frames;
-    uint64_t size = __builtin_bswap64(body.length);
-    uint8_t *to, *start;
+    uint64_t size = __builtin_bswap64(body_size);
 
-    if (HARK_UNLIKELY(frame_max < FRAME_MIN_MAX ||
-                      !content_header_fits(frame_max, raw_properties))) {
-        out->failed = true;
-        return;
-    }
-    frames = (body.length + most - 1) / most;
-    start = to = buf_reserve(out, FRAME_OVERHEAD + header + frames * FRAME_OVERHEAD + body.length);
-    if (to == NULL)
-        return;
-    to = content_put_head(to, FRAME_HEADER, channel, header);
+    to = content_put_head(to, FRAME_HEADER, channel, HEADER_FIXED + raw_properties.length);
     *to++ = 0;
     *to++ = CLASS_BASIC;
     *to++ = 0;
@@ -143,6 +131,11 @@ void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct s
         memcpy(to, raw_properties.data, raw_properties.length);
     to += raw_properties.length;
     *to++ = FRAME_END;
+    return to;
+}
+
+static uint8_t *content_put_parts(uint8_t *to, uint16_t channel, size_t most, struct span body)
+{
     while (body.length > 0) {
         size_t part = body.length < most ? body.length : most;
 
@@ -152,5 +145,50 @@ void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct s
         *to++ = FRAME_END;
         body = span_of(body.data + part, body.length - part);
     }
+    return to;
+}
+
+/* Room for a header frame (properties given) and the body's frames. NULL: the buffer has failed. */
+static uint8_t *content_room(struct buf *out, uint32_t frame_max, const struct span *raw_properties, size_t length)
+{
+    size_t most = frame_max - FRAME_OVERHEAD, size;
+
+    if (HARK_UNLIKELY(frame_max < FRAME_MIN_MAX ||
+                      (raw_properties != NULL && !content_header_fits(frame_max, *raw_properties)))) {
+        out->failed = true;
+        return NULL;
+    }
+    size = (length + most - 1) / most * FRAME_OVERHEAD + length;
+    if (raw_properties != NULL)
+        size += FRAME_OVERHEAD + HEADER_FIXED + raw_properties->length;
+    return buf_reserve(out, size);
+}
+
+void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
+                 struct span body)
+{
+    uint8_t *start = content_room(out, frame_max, &raw_properties, body.length), *to = start;
+
+    if (start == NULL)
+        return;
+    to = content_put_properties(to, channel, raw_properties, body.length);
+    to = content_put_parts(to, channel, frame_max - FRAME_OVERHEAD, body);
     out->end += (size_t)(to - start);
+}
+
+void content_put_header(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
+                        uint64_t size)
+{
+    uint8_t *start = content_room(out, frame_max, &raw_properties, 0);
+
+    if (start != NULL)
+        out->end += (size_t)(content_put_properties(start, channel, raw_properties, size) - start);
+}
+
+void content_put_body(struct buf *out, uint16_t channel, uint32_t frame_max, struct span part)
+{
+    uint8_t *start = content_room(out, frame_max, NULL, part.length);
+
+    if (start != NULL)
+        out->end += (size_t)(content_put_parts(start, channel, frame_max - FRAME_OVERHEAD, part) - start);
 }

@@ -53,6 +53,10 @@ static inline bool content_header_fits(uint32_t frame_max, struct span raw_prope
     return raw_properties.length + 12 + FRAME_OVERHEAD <= frame_max;
 }
 
+/* Puts only the header frame, for a body that comes later with content_put_body, in as many parts as it likes. */
+void content_put_header(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
+                        uint64_t size);
+void content_put_body(struct buf *out, uint16_t channel, uint32_t frame_max, struct span part);
 /* Puts a header frame for class basic with already encoded properties, and the body in frames of at
  * most frame_max. Whoever lets properties from outside through asks content_header_fits first: here
  * it turns the buffer `failed`. */

@@ -28,6 +28,7 @@ struct outgoing {
     struct span exchange, routing_key, raw_properties;
     struct span body;
     struct message *body_owner; /* reference held, or NULL: the body is in `bytes` */
+    uint64_t streamed;          /* its body has so many bytes and comes in pieces: client/relay.h; 0: it is here */
     bool returned;              /* the publisher's note between basic.return and basic.ack */
     uint8_t bytes[];
 };

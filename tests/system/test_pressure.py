@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Promise 8: what is in hand is bounded, and a broker short of memory gets a rest."""
 import os
+import signal
+import time
 
+import pytest
+
+from rig.proxy import BASIC_CONSUME
 from rig.sections import TOPOLOGY, forward, run
 from rig.waiting import stays, wait_until
 
@@ -73,3 +78,67 @@ def test_memory_does_not_grow_with_the_backlog(harkd, broker, client):
     wait_until(done, "all forwarded", timeout=60)
     # The bound is 4 MiB in hand and as much on the way out; the sanitizer's quarantine is why this is not sharper.
     assert most - start < (320 if "asan" in daemon._binary else 24) << 20, "%d KiB" % ((most - start) >> 10)
+
+
+LARGE = bytes(range(256)) * 40000
+
+
+@pytest.mark.parametrize("which", ["consuming", "relaying", "worker"])
+def test_too_large_is_cut_half_way(harkd, broker, client, proxy, which):
+    """The connection that it comes by, or the one that it goes by, or the worker, ends in the midst of it: no half
+    message is left anywhere, and it is passed on whole afterwards, once."""
+    daemon = harkd(TOPOLOGY + forward(), via=proxy, hark="max_message_size = 64K")
+    pid, = daemon.workers()
+    consuming = proxy.link_with(BASIC_CONSUME)
+    relaying = []
+
+    def prepare(link):      # the connection that is made for it
+        relaying.append(link)
+        proxy.prepare = None
+        if which == "relaying":
+            link.limit["up"] = len(LARGE) // 2
+        elif which == "worker":
+            link.stall_at["up"] = len(LARGE) // 2
+    proxy.prepare = prepare
+    if which == "consuming":
+        consuming.limit["down"] = consuming.down + len(LARGE) // 2
+    client.publish("events", "k", LARGE, message_id="large")
+    if which == "worker":
+        wait_until(lambda: relaying and relaying[0].stalled["up"], "a half of it")
+        os.kill(pid, signal.SIGKILL)
+    dead = client.get_one("hark.dead", timeout=60)
+    assert dead.body == LARGE and dead.properties.message_id == "large"
+    wait_until(lambda: broker.queue("in")["unacked"] + broker.queue("in")["ready"] == 0, "acknowledged")
+    assert client.get_all("hark.dead") == []
+    client.publish("events", "k", b"small")
+    assert client.get_one("results").body == b"small"
+
+
+def test_too_large_is_held_back(harkd, broker, client, proxy):
+    """The broker does not read what is passed on: then nothing more is taken in, and memory stays small."""
+    daemon = harkd(TOPOLOGY + forward(), via=proxy, hark="max_message_size = 64K")
+    pid, = daemon.workers()
+    consuming, relaying = proxy.link_with(BASIC_CONSUME), []
+
+    def prepare(link):
+        relaying.append(link)
+        link.stall_at["up"] = 1 << 20
+    proxy.prepare = prepare
+    client.publish("events", "k", b"warm")
+    assert client.get_one("results").body == b"warm"
+    before, taken = daemon.rss(pid), consuming.down
+    body = LARGE * 6
+    client.publish("events", "k", body)
+    wait_until(lambda: relaying and relaying[0].stalled["up"], "a part of it")
+    wait_until(lambda: unchanged(lambda: consuming.down, 0.5), "nothing more is taken in")
+    assert consuming.down - taken < len(body)
+    assert daemon.rss(pid) - before < (320 if "asan" in daemon._binary else 24) << 20
+    relaying[0].go_on()
+    assert client.get_one("hark.dead", timeout=60).body == body
+    wait_until(lambda: broker.queue("in")["unacked"] + broker.queue("in")["ready"] == 0, "acknowledged")
+
+
+def unchanged(value, seconds):
+    before = value()
+    time.sleep(seconds)
+    return value() == before

@@ -120,7 +120,7 @@ def test_dead_letters(harkd, broker, client, trouble, reason, key, body, more, h
     assert (dead.headers["x-hark-queue"], dead.headers["x-hark-exchange"], dead.headers["x-hark-key"]) == (
         "in", "events", key)
     assert dead.properties.message_id == "m1" and dead.properties.type == "t"
-    assert dead.body == (body if reason != "too-large" else b"")
+    assert dead.body == body
     wait_until(lambda: broker.queue("in")["unacked"] == 0, "acknowledged")
     daemon.wait_for_log(r"dead-lettered, " + reason)
 
@@ -146,17 +146,42 @@ def test_listener_is_gone(harkd, broker, client, ini, trouble):
     assert client.get_all("results") == []
 
 
-def test_too_large_is_kept_whole_by_its_own_queue(harkd, client):
-    """What harkd does not take in, the broker moves: to the dead-letter exchange of the queue, with its body."""
-    client.queue("kept")
-    harkd(TOPOLOGY.replace("[queue in]", "[queue in]\nargument.x-dead-letter-exchange = \"\"\n"
-                           "argument.x-dead-letter-routing-key = kept") + forward(), hark="max_message_size = 64K")
-    body = b"x" * 70000
+def test_too_large_passes_through(harkd, broker, client):
+    """What is too large to be kept goes to the dead letters as it comes, whole; the memory that it takes has a bound, and
+    what comes before and after it, and on another queue, is handled as ever."""
+    daemon = harkd(TOPOLOGY + "[queue other]\nbind = events other\n" + forward() + forward("g", queue="other"),
+                   hark="max_message_size = 64K")
+    pid, = daemon.workers()
+    before = daemon.rss(pid)
+    bodies = [bytes([i]) * (20000000 + i) for i in range(4)] + [b"x" * 65537]
+    for body in bodies:
+        client.publish("events", "other", body, headers={"mine": "kept"})
+        client.publish("events", "k", b"small")
+    most = before
+    for _ in range(2):      # `other` is bound with key other, `in` with #
+        for body in bodies:
+            dead = client.get_one("hark.dead", timeout=60)
+            most = max(most, daemon.rss(pid))
+            assert len(dead.body) == dead.headers["x-hark-body-size"] and dead.body in bodies
+            assert dead.headers["x-hark-reason"] == "too-large" and dead.headers["mine"] == "kept"
+    assert client.get_all("hark.dead") == []
+    assert [m.body for m in client.get("results", len(bodies))] == [b"small"] * len(bodies)
+    for queue in ("in", "other"):
+        wait_until(lambda: broker.queue(queue)["unacked"] + broker.queue(queue)["ready"] == 0, "acknowledged")
+    assert most - before < (300 if "asan" in daemon._binary else 12) << 20, "%d KiB" % ((most - before) >> 10)
+
+
+def test_too_large_waits_until_it_is_safe(harkd, broker, client):
+    """The dead letters do not take it: it stays in its queue, and is passed on when they do."""
+    body = b"x" * 700000
+    daemon = harkd(TOPOLOGY + forward(), hark="max_message_size = 64K")
+    broker.delete_queue("hark.dead")
+    client.exchange("hark.dead")
     client.publish("events", "k", body)
-    assert client.get_one("kept").body == body
-    assert client.get_one("hark.dead").headers["x-hark-body-size"] == len(body)
-    client.publish("events", "k", b"small")
-    assert client.get_one("results").body == b"small"
+    daemon.wait_for_log("did not take the dead letter")
+    stays(lambda: broker.queue("in")["unacked"] + broker.queue("in")["ready"] == 1, 0.5, "kept")
+    assert client.get_one("hark.dead", timeout=60).body == body
+    wait_until(lambda: broker.queue("in")["unacked"] + broker.queue("in")["ready"] == 0, "acknowledged")
 
 
 def test_own_dead_letter_exchange_and_queue(harkd, broker, client, trouble):

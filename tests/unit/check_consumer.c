@@ -114,7 +114,7 @@ static bool on_method(void *arg, uint16_t number, const amqp_method_t *method)
     case AMQP_BASIC_REJECT_METHOD: {
         const amqp_basic_reject_t *reject = method->decoded;
 
-        ck_assert(!reject->requeue);
+        ck_assert(reject->requeue);
         note("%s-%llu%s", reject->delivery_tag, "");
         return true;
     }
@@ -235,15 +235,15 @@ START_TEST(test_acknowledgements)
 }
 END_TEST
 
-START_TEST(test_reject)
+START_TEST(test_requeue)
 {
     start();
     deliver(1, 3);
-    consumer_reject(&tickets[2]);
-    consumer_reject(&tickets[2]);
+    consumer_requeue(&tickets[2]);
+    consumer_requeue(&tickets[2]);
     consumer_ack(&tickets[2]);
     consumer_ack(&tickets[3]);
-    consumer_reject(&tickets[3]);
+    consumer_requeue(&tickets[3]);
     consumer_ack(&tickets[1]);
     peer_until(loop, strcmp(server.text, "-2 3+") == 0);
     ck_assert_uint_eq(consumer_in_hand(consumer), 0);
@@ -288,7 +288,7 @@ START_TEST(test_old_tickets_are_void)
     deliver(1, 2);
     server.text[0] = '\0';
     consumer_ack(&old);
-    consumer_reject(&old);
+    consumer_requeue(&old);
     consumer_ack(&tickets[1]);
     peer_until(loop, strcmp(server.text, "1") == 0);
     ck_assert_uint_eq(consumer_in_hand(consumer), 1);
@@ -308,7 +308,7 @@ START_TEST(test_cancel_and_close)
               &(amqp_basic_cancel_ok_t){.consumer_tag = amqp_span(span_str("x"))});
     peer_until(loop, done == 1);
     consumer_ack(&tickets[1]);
-    consumer_reject(&tickets[4]);
+    consumer_requeue(&tickets[4]);
     peer_until(loop, strcmp(server.text, "-4 1") == 0);
     consumer_ack(&tickets[2]);
     consumer_close(consumer, on_done, NULL); /* takes that acknowledgement along */
@@ -477,7 +477,7 @@ int main(void)
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, test_subscribes);
     tcase_add_test(all, test_acknowledgements);
-    tcase_add_test(all, test_reject);
+    tcase_add_test(all, test_requeue);
     tcase_add_test(all, test_oversized);
     tcase_add_test(all, test_old_tickets_are_void);
     tcase_add_test(all, test_cancel_and_close);

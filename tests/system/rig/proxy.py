@@ -26,7 +26,8 @@ class Link:
         self.up = self.down = 0        # bytes forwarded
         self.head = b""                # the first bytes that harkd sent
         self.stalled = {"up": False, "down": False}
-        self.limit = {"up": None, "down": None}
+        self.limit = {"up": None, "down": None}     # cut after so many bytes
+        self.stall_at = {"up": None, "down": None}  # stalled after so many bytes
         self.closed = False
 
     def stall(self, *directions):
@@ -90,6 +91,9 @@ class Link:
                 self.head += data
         else:
             self.down += len(data)
+        if self.stall_at[direction] is not None and done + len(data) >= self.stall_at[direction]:
+            self.stalled[direction] = True
+            self.stall_at[direction] = None
         return limit is None or done + len(data) < limit
 
 
