@@ -93,7 +93,7 @@ static void answer(uint32_t id)
     amqp_basic_ack_t ack = {.delivery_tag = 1};
     amqp_basic_nack_t nack = {.delivery_tag = 1};
 
-    peer_send(target, 1, id, id == AMQP_BASIC_ACK_METHOD ? (const void *)&ack : &nack);
+    peer_say(target, 1, id, id == AMQP_BASIC_ACK_METHOD ? (const void *)&ack : &nack);
 }
 
 START_TEST(test_passes_through)
@@ -131,7 +131,7 @@ START_TEST(test_outcomes)
         content_put(&target->out, 1, target->tune_frame_max, span_of("\0\0", 2), span_of(part, 10));
         answer(AMQP_BASIC_ACK_METHOD);
     } else if (_i == 2) {
-        peer_send(target, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
+        peer_say(target, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
     } else {
         peer_hangup(target);
     }
