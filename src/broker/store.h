@@ -6,8 +6,10 @@
  * A thread of its own does all disk work: the loop never waits for it, not even for a page fault.
  * What the loop asks for goes into the open batch, in order; when the thread is free it takes the
  * whole batch, makes one transaction of it, commits that with one sync, and `committed` is called
- * in the loop: one sync serves everyone who waits (group commit). A batch that cannot be committed
- * (a full disk) is kept and tried again; nothing is lost and nothing is confirmed meanwhile.
+ * in the loop: one sync serves everyone who waits (group commit). Removals alone, for which nobody
+ * waits, are held back a few milliseconds for the additions that they would keep waiting. A batch
+ * that cannot be committed (a full disk) is kept and tried again; nothing is lost and nothing is
+ * confirmed meanwhile.
  *
  * Messages that are not to outlive the process but do not fit into memory (`transient`) go to a
  * second database file, which is never synced and is deleted at the next start.

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 
 #define KEEP_OPS 65536 /* of a batch that is used again */
+/* Nobody waits for what is only taken out: until additions come, a sync for it would keep those waiting. */
+#define REMOVALS_WAIT_MS 5
 #define MARKS_WAIT_MS 200
 
 /* What was asked for cannot be noted, so nothing that follows could be true. What is confirmed is on disk. */
@@ -130,6 +132,17 @@ void store_committed_up_to(struct store *store, uint64_t batch)
     store->ops.committed(store->arg, batch);
 }
 
+/* When it is written, 0: at once. */
+static int64_t store_batch_due(const struct store_batch *batch)
+{
+    int64_t due;
+
+    if (batch->asked || batch->reads != NULL)
+        return 0;
+    due = store_clock() + (batch->live > 0 ? REMOVALS_WAIT_MS : MARKS_WAIT_MS);
+    return batch->not_until != 0 && batch->not_until < due ? batch->not_until : due;
+}
+
 /* At the end of the turn. */
 void store_batch_publish(struct loop_task *task)
 {
@@ -148,10 +161,7 @@ void store_batch_publish(struct loop_task *task)
     at_once = empty && !store->busy && store->returned == NULL;
     if (!at_once) {
         store->ready = batch;
-        if (batch->asked || batch->live > 0 || batch->reads != NULL)
-            batch->not_until = 0;
-        else if (batch->not_until == 0)
-            batch->not_until = store_clock() + MARKS_WAIT_MS;
+        batch->not_until = store_batch_due(batch);
         pthread_cond_signal(&store->work);
     }
     pthread_mutex_unlock(&store->lock);
@@ -176,7 +186,7 @@ static struct store_op *store_op_add(struct store *store, struct store_batch *ba
     op->kind = (uint8_t)kind;
     op->holds = false;
     batch->live++;
-    batch->asked = true;
+    batch->asked |= kind != STORE_OP_REMOVE && kind != STORE_OP_UPDATE;
     batch->bytes += bytes + sizeof(*op);
     store->pending += bytes + sizeof(*op);
     return op;

@@ -274,7 +274,7 @@ struct store_batch {
     struct store_read *reads, **reads_tail;
     size_t bytes;
     bool asked;        /* somebody may wait for it */
-    int64_t not_until; /* ms; nothing but marks, which can wait for company */
+    int64_t not_until; /* ms; nothing but removals and marks, which can wait for company */
 };
 
 struct store_read {
