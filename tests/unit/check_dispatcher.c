@@ -22,6 +22,7 @@ static enum hark_verdict verdicts[2]; /* of listener a and b */
 static unsigned calls[2], attempts[2];
 static struct hark_event *held;
 static size_t drained;
+static bool own_events; /* handle() asks for the loop */
 
 /* ---- the ports: confirmed by hand ---- */
 
@@ -68,6 +69,8 @@ static enum hark_verdict handle(struct hark_instance *instance, struct hark_even
     int which = hark_name(instance)[0] == 'b';
     struct hark_message message = {.like = event};
 
+    if (own_events)
+        ck_assert_ptr_eq(hark_loop(instance), base);
     calls[which]++;
     attempts[which] = hark_attempt(event);
     ck_assert_int_eq(hark_emit(event, &message), 0);
@@ -451,9 +454,13 @@ START_TEST(test_void)
     verdicts[0] = HARK_LATER;
     for (uint64_t tag = 1; tag <= 10; tag++)
         deliver(tag, "user.x", NULL, 0);
+    ck_assert(!dispatcher_has_own_events(dispatcher));
+    own_events = true;
     dispatcher_void(queue);
     ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 4);
     ck_assert_uint_eq(calls[0], 4);
+    deliver(11, "a.signed-up", NULL, 0);
+    ck_assert(dispatcher_has_own_events(dispatcher));
 }
 END_TEST
 
