@@ -145,6 +145,21 @@ static void event_publish_copy(struct timer *timer)
     ports->publish(ports->arg, event->copy);
 }
 
+/* A quorum queue drops what comes back too often (x-delivery-limit) and says in a header how often it has: ever longer
+ * pauses make hours of it, each shorter than the broker's patience with what is not acknowledged. */
+static int64_t event_give_back_pause(const struct delivery *delivery)
+{
+    struct table_entry entry;
+    int64_t count = 0;
+
+    if (!delivery->redelivered)
+        return COPY_PAUSE_MIN;
+    if (!table_find(delivery->message->properties.headers, span_str("x-delivery-count"), &entry) ||
+        !table_integer(&entry, &count) || count < 0)
+        count = 0;
+    return (int64_t)GIVE_BACK_PAUSE << (count < 7 ? count : 7);
+}
+
 /* Its body was passed on as it came, and is gone: the broker has the only one. */
 static void event_give_back(struct timer *timer)
 {
@@ -185,8 +200,8 @@ static void event_copy_done(struct outgoing *outgoing, enum outcome outcome, con
     pause = (int64_t)COPY_PAUSE_MIN << (event->copy_tries < 6 ? event->copy_tries : 6);
     if (pause > COPY_PAUSE_MAX)
         pause = COPY_PAUSE_MAX;
-    if (delivery->oversized > 0) /* counted by nobody, and dear */
-        pause = delivery->redelivered ? GIVE_BACK_PAUSE : COPY_PAUSE_MIN;
+    if (delivery->oversized > 0)
+        pause = event_give_back_pause(delivery);
     event->copy_tries++;
     event_say(event, LOG_LEVEL_ERROR, "the broker did not take the %s for exchange \"%.*s\" (%s): held, next try in %lld s",
               event->dead ? "dead letter" : "retry", (int)outgoing->exchange.length,

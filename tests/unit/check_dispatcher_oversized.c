@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* What is too large to be kept, from the dispatcher's side: its dead letter is streamed, and it is acknowledged or given
+ * back. */
+#include "dispatch/dispatcher.h"
+#include "wire/table.h"
+
+#include <check.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct event_base *base;
+static struct dispatcher *dispatcher;
+static struct dispatch_queue *queue;
+static struct outgoing *published;
+static unsigned acked, requeued;
+
+static void port_ack(void *arg, const struct dispatch_ticket *ticket)
+{
+    (void)arg;
+    ck_assert_uint_eq(ticket->tag, 7);
+    acked++;
+}
+
+static void port_requeue(void *arg, const struct dispatch_ticket *ticket)
+{
+    (void)arg;
+    ck_assert_uint_eq(ticket->tag, 7);
+    requeued++;
+}
+
+static void port_publish(void *arg, struct outgoing *outgoing)
+{
+    (void)arg;
+    ck_assert_ptr_null(published);
+    published = outgoing;
+}
+
+static void port_nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void setup(void)
+{
+    struct dispatch_ports ports = {
+        .ack = port_ack, .requeue = port_requeue, .publish = port_publish, .redeclare = port_nothing};
+    struct dispatch_options options = {.dead_letter = "hark.dead", .dead_letter_queue = "hark.dead", .frame_max = 8192,
+                                       .max_hops = 3, .crash_limit = 3, .persistent = true};
+
+    base = options.base = event_base_new();
+    dispatcher = dispatcher_new(&options, &ports);
+    queue = dispatcher_add_queue(dispatcher, "work", 0);
+    ck_assert_ptr_nonnull(queue);
+}
+
+static void teardown(void)
+{
+    dispatcher_free(dispatcher);
+    event_base_free(base);
+}
+
+static void deliver(bool redelivered, int64_t count)
+{
+    struct dispatch_ticket ticket = {.tag = 7};
+    struct properties properties = {.flags = PROPERTY_HEADERS};
+    struct buf headers = {0}, raw = {0};
+    struct reply error;
+    struct message *message;
+
+    table_put_integer(&headers, span_str("x-delivery-count"), count);
+    properties.headers = buf_span(&headers);
+    properties_put(&raw, &properties);
+    message = message_new(span_str("events"), span_str("k"), buf_span(&raw), 0, &error);
+    ck_assert_ptr_nonnull(message);
+    dispatcher_deliver(queue, &ticket, redelivered, message, 1000000);
+    buf_free(&headers);
+    buf_free(&raw);
+    ck_assert_ptr_nonnull(published);
+    ck_assert_uint_eq(published->streamed, 1000000);
+    ck_assert(span_is(published->exchange, "hark.dead"));
+}
+
+static void done(enum outcome outcome)
+{
+    struct outgoing *outgoing = published;
+
+    published = NULL;
+    outgoing->done(outgoing, outcome, "");
+}
+
+START_TEST(test_confirmed)
+{
+    deliver(false, 0);
+    ck_assert_uint_eq(acked, 0);
+    done(OUTCOME_CONFIRMED);
+    ck_assert_uint_eq(acked, 1);
+    ck_assert_uint_eq(requeued, 0);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 0);
+}
+END_TEST
+
+/* Its bytes are gone: only its queue has it. Not at once, and ever later the more often it has come back. */
+START_TEST(test_given_back)
+{
+    static const struct {
+        bool redelivered;
+        int64_t count, pause;
+    } cases[] = {{false, 0, 1000}, {true, 0, 10000}, {true, 3, 80000}, {true, 99, 1280000}};
+
+    deliver(cases[_i].redelivered, cases[_i].count);
+    done(_i == 0 ? OUTCOME_RETURNED : _i == 1 ? OUTCOME_REFUSED : OUTCOME_NACKED);
+    dispatcher_advance(dispatcher, cases[_i].pause - 100);
+    ck_assert_uint_eq(requeued, 0);
+    dispatcher_advance(dispatcher, 200);
+    ck_assert_uint_eq(requeued, 1);
+    ck_assert_uint_eq(acked, 0);
+    ck_assert_ptr_null(published);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 0);
+}
+END_TEST
+
+/* Its source has ended, or the worker leaves: it is neither's to settle. */
+START_TEST(test_abandoned)
+{
+    deliver(false, 0);
+    if (_i == 1) {
+        done(OUTCOME_NACKED);
+        dispatcher_abandon(dispatcher);
+    } else {
+        done(OUTCOME_ABANDONED);
+    }
+    ck_assert_uint_eq(acked + requeued, 0);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("dispatcher_oversized");
+    TCase *tests = tcase_create("oversized");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, test_confirmed);
+    tcase_add_loop_test(tests, test_given_back, 0, 4);
+    tcase_add_loop_test(tests, test_abandoned, 0, 2);
+    suite_add_tcase(suite, tests);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
