@@ -219,8 +219,10 @@ int store_env_make_room(struct store_db *db, size_t bytes)
     uint64_t want, more;
     MDB_envinfo info;
     MDB_stat stat;
-    int code = mdb_env_info(env->env, &info), fd;
+    int code = env->env == NULL ? store_env_open(db, env) : 0, fd;
 
+    if (code == 0)
+        code = mdb_env_info(env->env, &info);
     if (code == 0)
         code = mdb_env_stat(env->env, &stat);
     if (code == 0)
@@ -245,6 +247,20 @@ int store_env_make_room(struct store_db *db, size_t bytes)
         return errno;
     /* A file system that cannot: at least the file is as long as LMDB thinks. */
     return ftruncate(fd, (off_t)want) == 0 ? 0 : errno;
+}
+
+int store_env_stretch(struct store_db *db, uint64_t more)
+{
+    struct store_env *env = &db->durable;
+    int code;
+
+    if (env->env == NULL || !db->map_full)
+        return env->env == NULL ? ENODEV : 0;
+    code = mdb_env_set_mapsize(env->env, env->map_size + more);
+    /* Now nothing is mapped. The next transaction opens it again. */
+    if (code != 0)
+        store_env_close(env);
+    return code;
 }
 
 int store_db_settle(struct store_db *db)

@@ -87,7 +87,8 @@ struct store_db {
     MDB_dbi meta, definitions, figures, purges;
     uint32_t version; /* of the file */
     struct store_queue *queues, *touched, *latest;
-    bool purging; /* some queue may have ranges */
+    bool purging;  /* some queue may have ranges */
+    bool map_full; /* the latest failure was that */
     struct buf scratch;
     uint64_t allocated; /* bytes that the file has on the disk, as far as we know */
     uint64_t next_shared;
@@ -105,6 +106,8 @@ int store_env_begin(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 int store_env_begin_read(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 /* Makes sure that `bytes` more, and the reserve behind them, have their place on the disk. */
 int store_env_make_room(struct store_db *db, size_t bytes) HARK_MUSTCHECK;
+/* Maps so much more than the largest size, or (0) no more than that; nothing if the map is not what is full. */
+int store_env_stretch(struct store_db *db, uint64_t more) HARK_MUSTCHECK;
 void store_env_close(struct store_env *env);
 int store_db_settle(struct store_db *db) HARK_MUSTCHECK;
 /* When it fails, the transient rows may have changed already: what was asked for is then asked for again, in the same

@@ -114,12 +114,13 @@ static int store_relief_run(struct store *store, struct store_relief *relief, co
 int store_relief(struct store *store, const struct store_batch *first)
 {
     struct store_relief relief = {.waiting = calloc(1, 1U << (WAITING_BITS - 3))};
-    MDB_env *env = store->db.durable.env;
-    int code = ENOMEM;
+    int code = relief.waiting != NULL ? store_env_stretch(&store->db, STORE_RESERVE) : ENOMEM, after;
 
-    if (relief.waiting != NULL && mdb_env_set_mapsize(env, store->db.durable.map_size + STORE_RESERVE) == 0) {
+    if (code == 0) {
         code = store_relief_run(store, &relief, first);
-        mdb_env_set_mapsize(env, store->db.durable.map_size);
+        after = store_env_stretch(&store->db, 0);
+        if (code == 0)
+            code = after;
     }
     free(relief.waiting);
     return code;

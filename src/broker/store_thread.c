@@ -250,20 +250,27 @@ static int store_thread_answer(struct store *store, uint64_t batch)
 /* While the batches cannot be committed: as if they were, and undone again. */
 static void store_thread_peek(struct store *store)
 {
-    MDB_env *env = store->db.durable.env;
-    uint64_t size = store->db.durable.map_size;
+    struct store_db *db = &store->db;
     struct store_end end;
+    int code, after;
 
     for (struct store_batch *batch = store->in_flight; batch != NULL; batch = batch->next)
         store_thread_unread(store, batch);
-    if (store->unread == NULL || env == NULL)
+    if (store->unread == NULL)
         return;
-    mdb_env_set_mapsize(env, size + 4 * (uint64_t)store_thread_growth(store) + STORE_RESERVE);
-    if (store_thread_apply_all(store, &end, SIZE_MAX, SIZE_MAX) == 0 && store_db_settle(&store->db) == 0 &&
-        store_thread_answer(store, UINT64_MAX) != 0)
-        log_debug("store %s: reading has to wait", store->db.folder);
-    store_db_abort(&store->db);
-    mdb_env_set_mapsize(env, size);
+    code = store_env_stretch(db, 4 * (uint64_t)store_thread_growth(store) + STORE_RESERVE);
+    if (code == 0)
+        code = store_thread_apply_all(store, &end, SIZE_MAX, SIZE_MAX);
+    if (code == 0)
+        code = store_db_settle(db);
+    if (code == 0)
+        code = store_thread_answer(store, UINT64_MAX);
+    store_db_abort(db);
+    after = store_env_stretch(db, 0);
+    if (code == 0)
+        code = after;
+    if (code != 0)
+        log_debug("store %s: reading has to wait: %s", db->folder, mdb_strerror(code));
 }
 
 /* ---- the turn ---- */
@@ -301,7 +308,7 @@ static void store_thread_relieve(struct store *store, const struct store_batch *
 {
     unsigned dropped;
     char text[512];
-    int code = first != NULL && store->db.durable.env != NULL ? store_relief(store, first) : 0;
+    int code = first != NULL ? store_relief(store, first) : 0;
 
     if (code != 0 && log_allowed(&store->said, &dropped))
         log_warning("removals have to wait: %s", store_db_error(&store->db, code, text, sizeof(text)));
@@ -309,14 +316,16 @@ static void store_thread_relieve(struct store *store, const struct store_batch *
 
 static void store_thread_failed(struct store *store, int code)
 {
+    bool relieve = false;
     char again[512];
 
     if (store->failure[0] == 0) {
         store_db_error(&store->db, code, store->failure, sizeof(store->failure));
         log_error("%s (nothing is lost; harkd tries again each second)", store->failure);
-        store_thread_relieve(store, store->in_flight);
+        relieve = true;
     }
     store->retry_at = store_clock() + store->retry_ms;
+    store->db.map_full = code == MDB_MAP_FULL;
     if (code == MDB_TXN_FULL && store->most_ops > 1)
         store->most_ops /= 2;
     if (code == MDB_PANIC || store->db.durable.env == NULL) {
@@ -324,6 +333,8 @@ static void store_thread_failed(struct store *store, int code)
         if (code != 0)
             log_error("%s", store_db_error(&store->db, code, again, sizeof(again)));
     }
+    if (relieve)
+        store_thread_relieve(store, store->in_flight);
     store_thread_say(store);
 }
 

@@ -124,9 +124,8 @@ START_TEST(damaged)
 }
 END_TEST
 
-static void put_meta(const char *table, const char *name, const void *value, size_t length)
+static void put(const char *table, MDB_val key, MDB_val value)
 {
-    MDB_val key = store_val(name, strlen(name)), data = store_val(value, length);
     char path[128];
     MDB_env *env;
     MDB_txn *txn;
@@ -135,10 +134,11 @@ static void put_meta(const char *table, const char *name, const void *value, siz
     path_of(path, "store.mdb");
     ck_assert_int_eq(mdb_env_create(&env), 0);
     ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
+    ck_assert_int_eq(mdb_env_set_mapsize(env, 1 << 30), 0);
     ck_assert_int_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
     ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
     ck_assert_int_eq(mdb_dbi_open(txn, table, MDB_CREATE, &dbi), 0);
-    ck_assert_int_eq(mdb_put(txn, dbi, &key, &data, 0), 0);
+    ck_assert_int_eq(mdb_put(txn, dbi, &key, &value, 0), 0);
     ck_assert_int_eq(mdb_txn_commit(txn), 0);
     mdb_env_close(env);
 }
@@ -149,44 +149,29 @@ START_TEST(unknown_version)
 
     stored_open(&kit);
     stored_close(&kit);
-    put_meta("meta", "version", nine, sizeof(nine));
+    put("meta", store_val("version", 7), store_val(nine, sizeof(nine)));
     check_refused("version 9, this harkd knows version 1");
 }
 END_TEST
 
 START_TEST(foreign)
 {
-    put_meta("addresses", "somebody", "else", 4);
+    put("addresses", store_val("somebody", 8), store_val("else", 4));
     check_refused("not a database of harkd");
 }
 END_TEST
 
 START_TEST(unreadable_row)
 {
+    uint8_t key[STORE_KEY];
+
     log_divert(quiet, NULL);
     stored_open(&kit);
     for (uint64_t i = 0; i < 3; i++)
         add(1, i, 10);
     stored_close(&kit);
-    {
-        char path[128];
-        uint8_t bytes[STORE_KEY];
-        MDB_val key = store_val(bytes, sizeof(bytes)), data = store_val("?", 1);
-        MDB_env *env;
-        MDB_txn *txn;
-        MDB_dbi dbi;
-
-        path_of(path, "store.mdb");
-        store_key_put(bytes, 1, 0, 1);
-        ck_assert_int_eq(mdb_env_create(&env), 0);
-        ck_assert_int_eq(mdb_env_set_maxdbs(env, 8), 0);
-        ck_assert_int_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
-        ck_assert_int_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
-        ck_assert_int_eq(mdb_dbi_open(txn, "rows", 0, &dbi), 0);
-        ck_assert_int_eq(mdb_put(txn, dbi, &key, &data, 0), 0);
-        ck_assert_int_eq(mdb_txn_commit(txn), 0);
-        mdb_env_close(env);
-    }
+    store_key_put(key, 1, 0, 1);
+    put("rows", store_val(key, sizeof(key)), store_val("?", 1));
     stored_open(&kit);
     stored_read(&kit, 1, 0, 0, 10, 10000);
     ck_assert_uint_eq(kit.row_count, 2);
