@@ -162,7 +162,8 @@ void store_batch_publish(struct loop_task *task)
     if (!at_once) {
         store->ready = batch;
         batch->not_until = store_batch_due(batch);
-        pthread_cond_signal(&store->work);
+        if (store->sleeps_until > batch->not_until)
+            pthread_cond_signal(&store->work);
     }
     pthread_mutex_unlock(&store->lock);
     if (at_once) {

@@ -317,6 +317,7 @@ struct store {
     struct store_batch *returned, **returned_tail;
     struct store_read *answered, **answered_tail;
     uint64_t limit;
+    int64_t sleeps_until; /* the thread; 0: it is awake and will look */
     bool limit_changed; /* true at first: the disk is looked at before anything is asked */
     bool busy, stop, abandon, has_ended;
     bool is_low, low_changed;

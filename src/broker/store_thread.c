@@ -416,6 +416,7 @@ static bool store_thread_wait(struct store *store, struct store_batch **fresh)
         }
         if (until == 0)
             break;
+        store->sleeps_until = until > 0 ? until : INT64_MAX;
         if (until > 0) {
             struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
 
@@ -423,6 +424,7 @@ static bool store_thread_wait(struct store *store, struct store_batch **fresh)
         } else {
             pthread_cond_wait(&store->work, &store->lock);
         }
+        store->sleeps_until = 0;
     }
     if (more && store->ready != NULL && (store->stop || store_clock() >= store->ready->not_until)) {
         *fresh = store->ready;
