@@ -31,21 +31,27 @@ int arguments_same_flag(const char *name, const char *what, const char *vhost, b
                      received ? "true" : "false", current ? "true" : "false");
 }
 
-static const char *arguments_show(char *to, size_t size, bool there, const struct table_entry *entry)
+/* As RabbitMQ does it, the type is shown (`typed`) where there is nothing to compare the value with. */
+static const char *arguments_show(char *to, size_t size, bool there, bool typed, const struct table_entry *entry)
 {
+    char value[100] = "";
     int64_t number;
 
-    if (!there)
+    if (!there) {
         snprintf(to, size, "none");
-    else if (entry->kind == 't')
-        snprintf(to, size, "the value '%s' of type 'bool'", entry->value.data[0] != 0 ? "true" : "false");
+        return to;
+    }
+    if (entry->kind == 't')
+        snprintf(value, sizeof(value), "%s", entry->value.data[0] != 0 ? "true" : "false");
     else if (table_integer(entry, &number))
-        snprintf(to, size, "the value '%lld' of type '%s'", (long long)number, arguments_type(entry->kind));
+        snprintf(value, sizeof(value), "%lld", (long long)number);
     else if (entry->kind == 'S')
-        snprintf(to, size, "the value '%.*s' of type 'longstr'",
-                 (int)(entry->value.length < 80 ? entry->value.length : 80), (const char *)entry->value.data);
+        snprintf(value, sizeof(value), "%.*s", (int)(entry->value.length < 80 ? entry->value.length : 80),
+                 (const char *)entry->value.data);
+    if (typed)
+        snprintf(to, size, "the value '%s' of type '%s'", value, arguments_type(entry->kind));
     else
-        snprintf(to, size, "a value of type '%s'", arguments_type(entry->kind));
+        snprintf(to, size, "'%s'", value);
     return to;
 }
 
@@ -69,6 +75,6 @@ int arguments_same(const char *name, const char *what, const char *vhost, struct
     }
     return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
                      "inequivalent arg '%s' for %s in vhost '%s': received %s but current is %s", name, what, vhost,
-                     arguments_show(shown_is, sizeof(shown_is), has, &is),
-                     arguments_show(shown_was, sizeof(shown_was), had, &was));
+                     arguments_show(shown_is, sizeof(shown_is), has, !had, &is),
+                     arguments_show(shown_was, sizeof(shown_was), had, !has, &was));
 }

@@ -63,6 +63,15 @@ int class_no_queue(struct peer_channel *channel, struct span name, struct reply 
                      (const char *)name.data, channel->peer->vhost->name);
 }
 
+int class_locked(struct peer_channel *channel, struct span name, struct reply *error)
+{
+    return reply_set(error, REPLY_RESOURCE_LOCKED, 0,
+                     "cannot obtain exclusive access to locked queue '%.*s' in vhost '%s'. It could be originally "
+                     "declared on another connection or the exclusive property value does not match that of the "
+                     "original declaration.",
+                     (int)(name.length < 100 ? name.length : 100), (const char *)name.data, channel->peer->vhost->name);
+}
+
 int class_default_exchange(struct reply *error)
 {
     return reply_set(error, REPLY_ACCESS_REFUSED, 0, "operation not permitted on the default exchange");
@@ -71,6 +80,15 @@ int class_default_exchange(struct reply *error)
 int class_no_memory(struct reply *error)
 {
     return reply_set(error, REPLY_RESOURCE_ERROR, 0, "out of memory");
+}
+
+struct queue *class_readable_queue(struct peer_channel *channel, struct span name, struct reply *error)
+{
+    struct span meant = name.length > 0 ? name : channel->last_queue;
+
+    if (meant.length > 0 && peer_may(channel->peer, PERMISSION_READ, "queue", meant, error) != 0)
+        return NULL;
+    return class_find_queue(channel, name, error);
 }
 
 struct queue *class_find_queue(struct peer_channel *channel, struct span name, struct reply *error)
@@ -90,11 +108,7 @@ struct queue *class_find_queue(struct peer_channel *channel, struct span name, s
         return NULL;
     }
     if (queue->exclusive && queue->owner != channel->peer) {
-        reply_set(error, REPLY_RESOURCE_LOCKED, 0,
-                  "cannot obtain exclusive access to locked queue '%.*s' in vhost '%s'. It could be originally declared "
-                  "on another connection or the exclusive property value does not match that of the original "
-                  "declaration.",
-                  (int)(name.length < 100 ? name.length : 100), (const char *)name.data, channel->peer->vhost->name);
+        class_locked(channel, name, error);
         return NULL;
     }
     return queue;

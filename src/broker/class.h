@@ -15,6 +15,8 @@ struct span class_random_name(char *to, size_t size, const char *prefix);
 /* The queue of that name, or the last declared if it is empty; NULL with error 404, or 405 if another connection has it
  * exclusively. */
 struct queue *class_find_queue(struct peer_channel *channel, struct span name, struct reply *error) HARK_MUSTCHECK;
+/* The same for a method that reads from it: first comes the permission. */
+struct queue *class_readable_queue(struct peer_channel *channel, struct span name, struct reply *error) HARK_MUSTCHECK;
 /* Adds or removes one; exactly one destination. */
 int class_bind(struct peer_channel *channel, struct exchange *source, struct queue *queue, struct exchange *exchange,
                struct span key, struct span arguments, bool add, struct reply *error) HARK_MUSTCHECK;
@@ -22,6 +24,7 @@ int class_bind(struct peer_channel *channel, struct exchange *source, struct que
 /* All return -1. */
 int class_no_exchange(struct peer_channel *channel, struct span name, struct reply *error);
 int class_no_queue(struct peer_channel *channel, struct span name, struct reply *error);
+int class_locked(struct peer_channel *channel, struct span name, struct reply *error);
 int class_default_exchange(struct reply *error);
 int class_no_memory(struct reply *error);
 

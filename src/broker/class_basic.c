@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Class basic, but for publishing and settling: qos, consume, cancel, get, recover. */
+#include "broker/arguments.h"
 #include "broker/broker_private.h"
 #include "broker/class.h"
 
@@ -73,21 +74,20 @@ static struct queue_consumer *class_basic_consumer_new(struct peer_channel *chan
     return NULL;
 }
 
-static int class_basic_may_consume(struct peer_channel *channel, struct queue *queue,
-                                   const amqp_basic_consume_t *consume, struct span arguments, struct reply *error)
+static int class_basic_may_consume(const struct queue *queue, const amqp_basic_consume_t *consume, struct span arguments,
+                                   struct reply *error)
 {
     struct table_entry priority;
     int64_t number;
 
-    if (peer_may(channel->peer, PERMISSION_READ, "queue", queue->name, error) != 0)
-        return -1;
     if (table_find(arguments, span_str("x-priority"), &priority) &&
         (priority.kind == 't' || !table_integer(&priority, &number)))
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_CONSUME_METHOD,
-                         "invalid arg 'x-priority' for queue '%.*s' in vhost '%s': expected an integer",
-                         (int)queue->name.length, (const char *)queue->name.data, queue->vhost->name);
+                         "invalid arg 'x-priority' for queue '%.*s' in vhost '%s': \"expected integer, got %s\"",
+                         (int)queue->name.length, (const char *)queue->name.data, queue->vhost->name,
+                         arguments_type(priority.kind));
     if ((queue->consumers != NULL && queue->consumers->exclusive) ||
-        (consume->exclusive && queue->consumers != NULL))
+        (consume->exclusive && (queue->consumers != NULL || queue->policy.single_active)))
         return reply_set(error, REPLY_ACCESS_REFUSED, AMQP_BASIC_CONSUME_METHOD,
                          "queue '%.*s' in vhost '%s' in exclusive use", (int)queue->name.length,
                          (const char *)queue->name.data, queue->vhost->name);
@@ -105,7 +105,7 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
     char generated[40];
 
     if (!replies) {
-        queue = class_find_queue(channel, span_amqp(consume->queue), error);
+        queue = class_readable_queue(channel, span_amqp(consume->queue), error);
         if (queue == NULL)
             return -1;
     }
@@ -119,7 +119,7 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD,
                          "reached maximum (%u) of consumers per channel",
                          channel->peer->broker->options.consumer_max);
-    if (queue != NULL && class_basic_may_consume(channel, queue, consume, arguments, error) != 0)
+    if (queue != NULL && class_basic_may_consume(queue, consume, arguments, error) != 0)
         return -1;
     consumer = class_basic_consumer_new(channel, consume, arguments, tag);
     if (consumer == NULL)
@@ -176,7 +176,7 @@ bool class_basic_get(struct peer_channel *channel, struct queue *queue, bool no_
         .message_count = queue->ready_count < UINT32_MAX ? (uint32_t)queue->ready_count : UINT32_MAX,
     };
     peer_put(channel->peer, channel->number, AMQP_BASIC_GET_OK_METHOD, &ok);
-    peer_channel_put_content(channel, message->raw_properties, message->body);
+    peer_channel_put_entry(channel, queue, &entry);
     if (outstanding == NULL)
         queue_acknowledged(queue, &entry);
     return true;
@@ -184,10 +184,10 @@ bool class_basic_get(struct peer_channel *channel, struct queue *queue, bool no_
 
 static int class_basic_handle_get(struct peer_channel *channel, const amqp_basic_get_t *get, struct reply *error)
 {
-    struct queue *queue = class_find_queue(channel, span_amqp(get->queue), error);
+    struct queue *queue = class_readable_queue(channel, span_amqp(get->queue), error);
     amqp_basic_get_empty_t empty = {0};
 
-    if (queue == NULL || peer_may(channel->peer, PERMISSION_READ, "queue", queue->name, error) != 0)
+    if (queue == NULL)
         return -1;
     queue_used(queue);
     if (class_basic_get(channel, queue, get->no_ack))

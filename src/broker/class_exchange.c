@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Class exchange: declare, delete, bind, unbind. */
+#include "broker/arguments.h"
 #include "broker/broker_private.h"
 #include "broker/class.h"
 
@@ -19,16 +20,16 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
     struct span type = span_amqp(declare->type);
     struct table_entry alternate;
 
+    if (options.name.length == 0)
+        return class_default_exchange(error);
     if (declare->passive) {
         if (exchange == NULL)
             return class_no_exchange(channel, options.name, error);
         return 0;
     }
-    if (options.name.length == 0)
-        return class_default_exchange(error);
     if (options.type == NULL)
-        return reply_set(error, REPLY_COMMAND_INVALID, AMQP_EXCHANGE_DECLARE_METHOD, "unknown exchange type '%.*s'",
-                         (int)type.length, (const char *)type.data);
+        return reply_set(error, REPLY_COMMAND_INVALID, AMQP_EXCHANGE_DECLARE_METHOD, "%s exchange type '%.*s'",
+                         type.length > 0 ? "unknown" : "invalid", (int)type.length, (const char *)type.data);
     if (peer_may(peer, PERMISSION_CONFIGURE, "exchange", options.name, error) != 0)
         return -1;
     if (exchange != NULL)
@@ -40,8 +41,8 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
     if (table_find(arguments, span_str("alternate-exchange"), &alternate)) {
         if (alternate.kind != 'S' || alternate.value.length > UINT8_MAX)
             return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_EXCHANGE_DECLARE_METHOD,
-                             "invalid arg 'alternate-exchange' for exchange '%.*s' in vhost '%s': expected a string",
-                             (int)options.name.length, (const char *)options.name.data, peer->vhost->name);
+                             "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%s'",
+                             arguments_type(alternate.kind), (int)options.name.length, (const char *)options.name.data, peer->vhost->name);
         if (peer_may(peer, PERMISSION_READ, "exchange", options.name, error) != 0 ||
             peer_may(peer, PERMISSION_WRITE, "exchange", alternate.value, error) != 0)
             return -1;
@@ -64,8 +65,8 @@ static int class_exchange_delete(struct peer_channel *channel, const amqp_exchan
         return class_default_exchange(error);
     if (class_is_reserved(name))
         return reply_set(error, REPLY_ACCESS_REFUSED, AMQP_EXCHANGE_DELETE_METHOD,
-                         "exchange name '%.*s' contains reserved prefix 'amq.*'", (int)name.length,
-                         (const char *)name.data);
+                         "deletion of system exchange '%.*s' in vhost '%s' not allowed", (int)name.length,
+                         (const char *)name.data, channel->peer->vhost->name);
     if (peer_may(channel->peer, PERMISSION_CONFIGURE, "exchange", name, error) != 0)
         return -1;
     if (exchange == NULL)
@@ -94,6 +95,8 @@ static int class_exchange_bind(struct peer_channel *channel, const amqp_exchange
     if (peer_may(channel->peer, PERMISSION_WRITE, "exchange", span_amqp(bind->destination), error) != 0 ||
         peer_may(channel->peer, PERMISSION_READ, "exchange", span_amqp(bind->source), error) != 0)
         return -1;
+    if ((source == NULL || destination == NULL) && !add)
+        return 0;
     if (source == NULL)
         return class_no_exchange(channel, span_amqp(bind->source), error);
     if (destination == NULL)

@@ -12,6 +12,8 @@ int class_publish_begin(struct peer_channel *channel, struct span payload, struc
 
     if (method_get_publish(payload, &publish, error) != 0)
         return -1;
+    if (HARK_UNLIKELY(broker_is_blocked(channel->peer->broker)))
+        peer_published(channel->peer); /* its content waits in the socket */
     channel->publishing.mandatory = publish.mandatory;
     channel->publishing.immediate = publish.immediate;
     return content_begin(&channel->content, publish.exchange, publish.routing_key, error);
@@ -27,13 +29,13 @@ static struct exchange *publish_exchange(struct peer_channel *channel, struct sp
     if (HARK_LIKELY(exchange != NULL && channel->exchange_generation == peer->vhost->generation &&
                     channel->users_generation == users && span_equal(exchange->name, name)))
         return exchange;
+    if (peer_may(peer, PERMISSION_WRITE, "exchange", name, error) != 0)
+        return NULL;
     exchange = vhost_exchange(peer->vhost, name);
     if (exchange == NULL) {
         class_no_exchange(channel, name, error);
         return NULL;
     }
-    if (peer_may(peer, PERMISSION_WRITE, "exchange", name, error) != 0)
-        return NULL;
     if (exchange->internal) {
         reply_set(error, REPLY_ACCESS_REFUSED, AMQP_BASIC_PUBLISH_METHOD,
                   "cannot publish to internal exchange '%.*s' in vhost '%s'", (int)name.length,

@@ -16,9 +16,15 @@ static void class_queue_declared(struct peer_channel *channel, struct span name,
     peer_channel_answer(channel, no_wait, AMQP_QUEUE_DECLARE_OK_METHOD, &ok);
 }
 
-static bool class_queue_is_reply(struct span name)
+/* Direct reply-to: whoever is to answer may ask whether somebody still waits. */
+static bool class_queue_answers(const struct peer_channel *channel, struct span name)
 {
-    return name.length >= strlen(REPLY_QUEUE) && memcmp(name.data, REPLY_QUEUE, strlen(REPLY_QUEUE)) == 0;
+    struct peer_channel *waiting;
+
+    if (span_is(name, REPLY_QUEUE))
+        return true;
+    HASH_FIND(hh, channel->peer->broker->replies, name.data, name.length, waiting);
+    return waiting != NULL;
 }
 
 static int class_queue_make(struct peer_channel *channel, const struct queue_options *options, struct reply *error)
@@ -32,7 +38,7 @@ static int class_queue_make(struct peer_channel *channel, const struct queue_opt
                          "cannot declare queue '%.*s': queue limit in vhost '%s' (%u) is reached",
                          (int)(options->name.length < 100 ? options->name.length : 100),
                          (const char *)options->name.data, vhost->name, vhost->broker->options.queue_max);
-    if (queue_policy_read(options->arguments, &policy, error) != 0)
+    if (queue_policy_read(options, vhost->name, &policy, error) != 0)
         return -1;
     if (policy.has_dead_exchange &&
         (peer_may(peer, PERMISSION_READ, "queue", options->name, error) != 0 ||
@@ -65,7 +71,7 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
     };
     struct queue *queue;
 
-    if (class_queue_is_reply(options.name) && declare->passive) {
+    if (class_queue_answers(channel, options.name)) {
         class_queue_declared(channel, options.name, 0, 1, declare->nowait);
         return 0;
     }
@@ -88,7 +94,11 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
     if (peer_may(peer, PERMISSION_CONFIGURE, "queue", options.name, error) != 0)
         return -1;
     if (queue != NULL) {
-        if (class_find_queue(channel, options.name, error) == NULL || queue_equals(queue, &options, error) != 0)
+        if (class_find_queue(channel, options.name, error) == NULL)
+            return -1;
+        if (options.exclusive != queue->exclusive)
+            return class_locked(channel, options.name, error);
+        if (queue_equals(queue, &options, error) != 0)
             return -1;
     } else {
         if (class_queue_make(channel, &options, error) != 0)
@@ -100,12 +110,33 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
     return 0;
 }
 
+/* One of both is not there: an error of bind, not of unbind. */
+static int class_queue_bind_nothing(struct peer_channel *channel, struct span name, struct span from, bool add,
+                                    struct reply *error)
+{
+    if (peer_may(channel->peer, PERMISSION_WRITE, "queue", name, error) != 0)
+        return -1;
+    if (from.length == 0)
+        return class_default_exchange(error);
+    if (peer_may(channel->peer, PERMISSION_READ, "exchange", from, error) != 0)
+        return -1;
+    if (!add)
+        return 0;
+    if (vhost_exchange(channel->peer->vhost, from) == NULL)
+        return class_no_exchange(channel, from, error);
+    return class_no_queue(channel, name, error);
+}
+
 static int class_queue_bind(struct peer_channel *channel, struct span name, struct span from, struct span key,
                             struct span arguments, bool add, struct reply *error)
 {
-    struct exchange *exchange;
-    struct queue *queue = class_find_queue(channel, name, error);
+    struct vhost *vhost = channel->peer->vhost;
+    struct exchange *exchange = vhost_exchange(vhost, from);
+    struct queue *queue;
 
+    if (name.length > 0 && (exchange == NULL || vhost_queue(vhost, name) == NULL))
+        return class_queue_bind_nothing(channel, name, from, add, error);
+    queue = class_find_queue(channel, name, error);
     if (queue == NULL)
         return -1;
     if (name.length == 0 && key.length == 0)
@@ -116,18 +147,17 @@ static int class_queue_bind(struct peer_channel *channel, struct span name, stru
         return class_default_exchange(error);
     if (peer_may(channel->peer, PERMISSION_READ, "exchange", from, error) != 0)
         return -1;
-    exchange = vhost_exchange(channel->peer->vhost, from);
     if (exchange == NULL)
-        return class_no_exchange(channel, from, error);
+        return add ? class_no_exchange(channel, from, error) : 0;
     return class_bind(channel, exchange, queue, NULL, key, arguments, add, error);
 }
 
 static int class_queue_purge(struct peer_channel *channel, const amqp_queue_purge_t *purge, struct reply *error)
 {
-    struct queue *queue = class_find_queue(channel, span_amqp(purge->queue), error);
+    struct queue *queue = class_readable_queue(channel, span_amqp(purge->queue), error);
     amqp_queue_purge_ok_t ok;
 
-    if (queue == NULL || peer_may(channel->peer, PERMISSION_READ, "queue", queue->name, error) != 0)
+    if (queue == NULL)
         return -1;
     ok.message_count = (uint32_t)queue_purge(queue);
     peer_channel_answer(channel, purge->nowait, AMQP_QUEUE_PURGE_OK_METHOD, &ok);
@@ -141,7 +171,7 @@ static int class_queue_delete(struct peer_channel *channel, const amqp_queue_del
     amqp_queue_delete_ok_t ok = {0};
 
     if (name.length > 0 && vhost_queue(channel->peer->vhost, name) == NULL) {
-        if (peer_may(channel->peer, PERMISSION_CONFIGURE, "queue", name, error) != 0)
+        if (!span_is(name, REPLY_QUEUE) && peer_may(channel->peer, PERMISSION_CONFIGURE, "queue", name, error) != 0)
             return -1;
         peer_channel_answer(channel, delete->nowait, AMQP_QUEUE_DELETE_OK_METHOD, &ok);
         return 0;
@@ -154,7 +184,7 @@ static int class_queue_delete(struct peer_channel *channel, const amqp_queue_del
                          (int)name.length, (const char *)name.data, channel->peer->vhost->name);
     if (delete->if_empty && queue->ready_count > 0)
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DELETE_METHOD,
-                         "queue '%.*s' in vhost '%s' is not empty", (int)name.length, (const char *)name.data,
+                         "queue '%.*s' in vhost '%s' not empty", (int)name.length, (const char *)name.data,
                          channel->peer->vhost->name);
     ok.message_count = class_queue_ready(queue);
     if (queue->durable)

@@ -93,7 +93,7 @@ static int import_queue(void *arg, const struct definitions_queue *given, char *
     queue = vhost_queue(vhost, options.name);
     if (queue != NULL)
         return queue_equals(queue, &options, &reply) == 0 ? 0 : import_reply(&reply, error, size);
-    if (queue_policy_read(options.arguments, &policy, &reply) != 0)
+    if (queue_policy_read(&options, given->vhost, &policy, &reply) != 0)
         return import_reply(&reply, error, size);
     if (queue_new(vhost, &options, &policy, 0) != NULL)
         return 0;

@@ -254,7 +254,7 @@ static int peer_method(struct peer *peer, const struct frame *frame, struct repl
     }
     if (peer->state < PEER_OPEN)
         return peer_handshake(peer, &method, error);
-    return reply_set(error, REPLY_COMMAND_INVALID, method.id, "unexpected %s", method_name(method.id));
+    return reply_set(error, REPLY_CHANNEL_ERROR, method.id, "unexpected method in connection state running");
 }
 
 static void peer_closing_frame(struct peer *peer, const struct frame *frame)
@@ -303,7 +303,7 @@ static int peer_open_channel(struct peer *peer, const struct frame *frame, struc
         return reply_set(error, REPLY_CHANNEL_ERROR, 0, "expected 'channel.open'");
     if (method_decode(frame, METHOD_FROM_CLIENT, &peer->broker->pool, &method, error) != 0)
         return -1;
-    if (method.id == AMQP_CHANNEL_CLOSE_OK_METHOD || method.id == AMQP_CHANNEL_CLOSE_METHOD)
+    if (method.id == AMQP_CHANNEL_CLOSE_OK_METHOD)
         return 0; /* late, and harmless */
     if (method.id != AMQP_CHANNEL_OPEN_METHOD)
         return reply_set(error, REPLY_CHANNEL_ERROR, method.id, "expected 'channel.open'");

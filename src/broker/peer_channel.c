@@ -122,6 +122,9 @@ static int peer_channel_method(struct peer_channel *channel, const struct frame 
     switch (method.id >> 16) {
     case 20:
         return class_channel(channel, &method, error);
+    case 30: /* realms of AMQP 0-8: everybody may, as with RabbitMQ; permissions are looked at later */
+        peer_channel_answer(channel, false, AMQP_ACCESS_REQUEST_OK_METHOD, &(amqp_access_request_ok_t){.ticket = 1});
+        return 0;
     case 40:
         result = class_exchange(channel, &method, error);
         break;
@@ -137,10 +140,6 @@ static int peer_channel_method(struct peer_channel *channel, const struct frame 
         break;
     default:
         reply_set(error, REPLY_NOT_IMPLEMENTED, method.id, "%s is not implemented", method_name(method.id));
-    }
-    if (result != 0 && error->class_id == 0) {
-        error->class_id = (uint16_t)(method.id >> 16);
-        error->method_id = (uint16_t)method.id;
     }
     return result;
 }
@@ -181,7 +180,7 @@ void peer_channel_frame(struct peer_channel *channel, const struct frame *frame)
 {
     struct peer *peer = channel->peer;
     struct reply error;
-    uint32_t id;
+    uint32_t id = 0;
     int result;
 
     if (HARK_UNLIKELY(channel->closing)) {
@@ -194,6 +193,8 @@ void peer_channel_frame(struct peer_channel *channel, const struct frame *frame)
     }
     error.class_id = error.method_id = 0;
     if (HARK_UNLIKELY(frame->type != FRAME_METHOD || !content_is_idle(&channel->content))) {
+        if (!content_is_idle(&channel->content))
+            id = AMQP_BASIC_PUBLISH_METHOD;
         result = peer_channel_content(channel, frame, &error);
     } else {
         id = get_u32(frame->payload.data);
@@ -207,8 +208,13 @@ void peer_channel_frame(struct peer_channel *channel, const struct frame *frame)
             recycle_amqp_pool(&peer->broker->pool);
         }
     }
-    if (HARK_UNLIKELY(result != 0))
-        peer_channel_fail(channel, &error);
+    if (HARK_LIKELY(result == 0))
+        return;
+    if (error.class_id == 0) {
+        error.class_id = (uint16_t)(id >> 16);
+        error.method_id = (uint16_t)id;
+    }
+    peer_channel_fail(channel, &error);
 }
 
 void peer_channel_answer(struct peer_channel *channel, bool no_wait, uint32_t id, const void *decoded)
@@ -268,6 +274,19 @@ static bool peer_channel_count_deliveries(const struct queue *queue, const struc
     return false;
 }
 
+void peer_channel_put_entry(struct peer_channel *channel, const struct queue *queue, const struct entry *entry)
+{
+    const struct message *message = entry->message;
+    struct buf raw = {0};
+
+    if (HARK_LIKELY(!peer_channel_count_deliveries(queue, entry, &raw))) {
+        peer_channel_put_content(channel, message->raw_properties, message->body);
+        return;
+    }
+    peer_channel_put_content(channel, buf_span(&raw), message->body);
+    buf_free(&raw);
+}
+
 void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry)
 {
     struct peer_channel *channel = consumer->channel;
@@ -275,7 +294,6 @@ void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry)
     struct message *message = entry->message;
     struct outstanding *outstanding = NULL;
     struct method_deliver deliver;
-    struct buf raw = {0};
 
     if (HARK_LIKELY(!consumer->no_ack)) {
         outstanding = outstanding_add(&channel->outstanding, channel->last_tag + 1);
@@ -293,12 +311,7 @@ void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry)
         .redelivered = entry->redelivered,
     };
     method_put_deliver(peer_out(channel->peer), channel->number, &deliver);
-    if (HARK_UNLIKELY(peer_channel_count_deliveries(queue, entry, &raw))) {
-        peer_channel_put_content(channel, buf_span(&raw), message->body);
-        buf_free(&raw);
-    } else {
-        peer_channel_put_content(channel, message->raw_properties, message->body);
-    }
+    peer_channel_put_entry(channel, queue, entry);
     if (HARK_UNLIKELY(outstanding == NULL)) {
         queue_acknowledged(queue, entry);
         return;

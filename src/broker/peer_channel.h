@@ -87,6 +87,8 @@ void peer_channel_fail(struct peer_channel *channel, const struct reply *error);
 void peer_channel_answer(struct peer_channel *channel, bool no_wait, uint32_t id, const void *decoded);
 /* A message for the client, behind a method: header and body. */
 void peer_channel_put_content(struct peer_channel *channel, struct span raw_properties, struct span body);
+/* The same for an entry of a queue, which may say in a header how often it has come back. */
+void peer_channel_put_entry(struct peer_channel *channel, const struct queue *queue, const struct entry *entry);
 
 /* ---- what the queues call ---- */
 

@@ -20,6 +20,7 @@ struct queue *queue_new(struct vhost *vhost, const struct queue_options *options
     size_t name = options->name.length, arguments = options->arguments.length;
     struct broker *broker = vhost->broker;
     struct queue *queue = calloc(1, sizeof(*queue) + name + arguments);
+    struct queue_options own = *options;
     struct reply unused;
 
     if (queue == NULL)
@@ -34,7 +35,8 @@ struct queue *queue_new(struct vhost *vhost, const struct queue_options *options
     queue->arguments = span_of(queue->bytes + name, arguments);
     /* Once more, for spans that point into our own copy. */
     queue->policy = *policy;
-    if (queue_policy_read(queue->arguments, &queue->policy, &unused) != 0)
+    own.arguments = queue->arguments;
+    if (queue_policy_read(&own, vhost->name, &queue->policy, &unused) != 0)
         goto fail;
     queue->durable = options->durable;
     queue->auto_delete = options->auto_delete;
@@ -68,20 +70,30 @@ fail:
     return NULL;
 }
 
+/* Without a type it is a classic one. */
+static bool queue_wants_quorum(struct span arguments)
+{
+    struct table_entry type;
+
+    return table_find(arguments, span_str("x-queue-type"), &type) && span_is(type.value, "quorum");
+}
+
 int queue_equals(const struct queue *queue, const struct queue_options *options, struct reply *error)
 {
     static const char *const compared[] = {
         "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
         "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-single-active-consumer",
-        "x-queue-type", "x-delivery-limit",
+        "x-delivery-limit",
     };
     const char *vhost = queue->vhost->name;
     char what[300];
 
     snprintf(what, sizeof(what), "queue '%.*s'", (int)queue->name.length, (const char *)queue->name.data);
     if (arguments_same_flag("durable", what, vhost, options->durable, queue->durable, error) != 0 ||
-        arguments_same_flag("auto_delete", what, vhost, options->auto_delete, queue->auto_delete, error) != 0 ||
-        arguments_same_flag("exclusive", what, vhost, options->exclusive, queue->exclusive, error) != 0)
+        arguments_same_flag("auto_delete", what, vhost, options->auto_delete, queue->auto_delete, error) != 0)
+        return -1;
+    if (queue->policy.quorum != queue_wants_quorum(options->arguments) &&
+        arguments_same("x-queue-type", what, vhost, options->arguments, queue->arguments, error) != 0)
         return -1;
     for (size_t i = 0; i < HARK_COUNT(compared); i++)
         if (arguments_same(compared[i], what, vhost, options->arguments, queue->arguments, error) != 0)

@@ -111,8 +111,9 @@ struct queue_options {
     struct peer *owner;
 };
 
-/* 0; -1 with error 406 (or 502): an argument that a queue cannot have. The policy's spans point into `arguments`. */
-int queue_policy_read(struct span arguments, struct queue_policy *policy, struct reply *error) HARK_MUSTCHECK;
+/* 0; -1 with error 406: an argument that a queue cannot have. The policy's spans point into the arguments. */
+int queue_policy_read(const struct queue_options *options, const char *vhost, struct queue_policy *policy,
+                      struct reply *error) HARK_MUSTCHECK;
 /* 0; -1 with error 406: another queue of that name. */
 int queue_equals(const struct queue *queue, const struct queue_options *options, struct reply *error) HARK_MUSTCHECK;
 

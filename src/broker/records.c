@@ -170,7 +170,7 @@ static void record_read_queue(struct record_reader *reader)
     id = get_u64(reader->value.data);
     options.arguments = span_of(reader->value.data + sizeof(id), reader->value.length - sizeof(id));
     if (table_check(options.arguments, METHOD_TABLE_DEPTH) != 0 ||
-        queue_policy_read(options.arguments, &policy, &error) != 0) {
+        queue_policy_read(&options, vhost->name, &policy, &error) != 0) {
         reader->bad = true;
         return;
     }

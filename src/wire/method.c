@@ -68,7 +68,8 @@ int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t 
         return reply_set(error, REPLY_COMMAND_INVALID, id, "%s is not for a %s to send", info->name,
                          from == METHOD_FROM_CLIENT ? "client" : "server");
     if (info->connection != (frame->channel == 0))
-        return reply_set(error, REPLY_COMMAND_INVALID, id, "%s on channel %u", info->name,
+        return reply_set(error, frame->channel == 0 ? REPLY_CHANNEL_ERROR : REPLY_COMMAND_INVALID, id,
+                         "%s on channel %u", info->name,
                          frame->channel);
     if (method_check(info->signature, arguments) != 0)
         return reply_set(error, REPLY_SYNTAX_ERROR, id, "the arguments of %s are malformed",

@@ -102,8 +102,8 @@ END_TEST
 START_TEST(test_who_may_send_what_where)
 {
     ck_assert_uint_eq(from_server(1, "\0\x14\0\x29"), 0); /* channel.close-ok */
-    ck_assert_uint_eq(from_server(0, "\0\x14\0\x29"), REPLY_COMMAND_INVALID);
-    ck_assert_str_eq(error.text, "COMMAND_INVALID - channel.close-ok on channel 0");
+    ck_assert_uint_eq(from_server(0, "\0\x14\0\x29"), REPLY_CHANNEL_ERROR);
+    ck_assert_str_eq(error.text, "CHANNEL_ERROR - channel.close-ok on channel 0");
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x33"), 0); /* connection.close-ok */
     ck_assert_uint_eq(from_server(7, "\0\x0a\0\x33"), REPLY_COMMAND_INVALID);
     ck_assert_str_eq(error.text, "COMMAND_INVALID - connection.close-ok on channel 7");

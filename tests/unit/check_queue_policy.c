@@ -11,6 +11,13 @@ static struct buf arguments;
 static struct queue_policy policy;
 static struct reply error;
 
+static int read_policy(void)
+{
+    struct queue_options options = {.name = span_str("q"), .arguments = buf_span(&arguments), .durable = true};
+
+    return queue_policy_read(&options, "/", &policy, &error);
+}
+
 static void teardown(void)
 {
     buf_free(&arguments);
@@ -19,7 +26,7 @@ static void teardown(void)
 
 START_TEST(nothing_asked_for)
 {
-    ck_assert_int_eq(queue_policy_read(buf_span(&arguments), &policy, &error), 0);
+    ck_assert_int_eq(read_policy(), 0);
     ck_assert_int_eq(policy.message_ttl, -1);
     ck_assert_int_eq(policy.max_length, -1);
     ck_assert_int_eq(policy.delivery_limit, -1);
@@ -42,7 +49,7 @@ START_TEST(everything_asked_for)
     table_put_string(&arguments, span_str("x-queue-type"), span_str("quorum"));
     table_put_boolean(&arguments, span_str("x-single-active-consumer"), true);
     table_put_string(&arguments, span_str("x-something-else"), span_str("is let through"));
-    ck_assert_int_eq(queue_policy_read(buf_span(&arguments), &policy, &error), 0);
+    ck_assert_int_eq(read_policy(), 0);
     ck_assert_int_eq(policy.message_ttl, 0);
     ck_assert_int_eq(policy.expires, 1);
     ck_assert_int_eq(policy.max_length, 7);
@@ -68,7 +75,7 @@ static const struct {
 START_TEST(refused_numbers)
 {
     table_put_integer(&arguments, span_str(bad_numbers[_i].name), bad_numbers[_i].number);
-    ck_assert_int_eq(queue_policy_read(buf_span(&arguments), &policy, &error), -1);
+    ck_assert_int_eq(read_policy(), -1);
     ck_assert_uint_eq(error.code, REPLY_PRECONDITION_FAILED);
     ck_assert_ptr_nonnull(strstr(error.text, bad_numbers[_i].name));
 }
@@ -84,7 +91,7 @@ static const struct {
 START_TEST(refused_texts)
 {
     table_put_string(&arguments, span_str(bad_texts[_i].name), span_str(bad_texts[_i].text));
-    ck_assert_int_eq(queue_policy_read(buf_span(&arguments), &policy, &error), -1);
+    ck_assert_int_eq(read_policy(), -1);
     ck_assert_uint_eq(error.code, REPLY_PRECONDITION_FAILED);
     ck_assert_ptr_nonnull(strstr(error.text, bad_texts[_i].name));
 }

@@ -2,7 +2,6 @@
 """Cases of the protocol: what a client sees, the same on every broker of the rig."""
 import pytest
 
-from differences import DIFFERENCES
 from rig.peer import Peer
 
 
@@ -30,14 +29,3 @@ def peer(connect):
 def ch(peer):
     """A channel of `peer`."""
     return peer.channel()
-
-
-def pytest_collection_modifyitems(items):
-    """What differs on purpose must fail where it is said to, or the list is out of date."""
-    for item in items:
-        broker = getattr(item, "callspec", None) and item.callspec.params.get("broker_process")
-        if not broker:      # a test elsewhere, without a broker
-            continue
-        reason = DIFFERENCES.get(broker, {}).get(item.name.replace("[%s]" % broker, "").replace(broker + "-", ""))
-        if reason:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))

@@ -1,4 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""Where a broker differs from RabbitMQ on purpose: broker -> test -> why. The test must fail there."""
+"""Where the embedded broker differs from RabbitMQ on purpose, and why. The tests look at what either does."""
 
-DIFFERENCES = {}
+DIFFERENCES = {
+    "says why before it is open":
+        "RabbitMQ waits three seconds and hangs up without a word on a client that breaks the rules between its login and "
+        "connection.open; the embedded broker sends connection.close with the reason at once.",
+    "unknown methods":
+        "RabbitMQ's reader crashes on a method or a field type that it does not know, and hangs up; the embedded broker closes "
+        "the connection with 540 or 502, as the specification says.",
+    "malformed arguments and properties":
+        "RabbitMQ calls arguments that cannot be decoded a 501 FRAME_ERROR, crashes on malformed properties (541), and calls "
+        "a header of another class or with a weight a 505; with the embedded broker they are what they are in the "
+        "specification, a 502 SYNTAX_ERROR.",
+    "more body than announced":
+        "RabbitMQ waits for ever for the end of such a message; the embedded broker closes the connection with 501.",
+    "channel numbers":
+        "RabbitMQ counts channels only; the embedded broker has no channel with a number above the agreed channel_max.",
+    "arguments of any queue":
+        "One kind of queue serves as classic and as quorum queue: x-delivery-limit counts for classic queues too, "
+        "x-max-priority and x-queue-mode for quorum queues.",
+    "names are bytes":
+        "RabbitMQ closes the connection when a name is not UTF-8; the embedded broker takes any bytes.",
+}
+
+
+def differs(broker, what):
+    """Is this the broker that differs?"""
+    assert what in DIFFERENCES
+    return broker.name == "embedded"

@@ -112,7 +112,7 @@ def test_topic_with_many_patterns(routed):
     ({"x-match": "all", "a": None}, [{"a": 1}, {"a": "any"}, {"a": None}], [{}, {"b": 1}]),  # void: any value
     ({"x-match": "any", "a": None}, [{"a": 1}], [{"b": 1}]),
     ({"a": ("I", 1)}, [{"a": ("l", 1)}, {"a": ("s", 1)}, {"a": ("b", 1)}], [{"a": ("S", "1")}, {"a": ("t", True)}]),
-    ({"a": ("d", 1.5)}, [{"a": ("d", 1.5)}, {"a": ("f", 1.5)}], [{"a": 1}]),
+    ({"a": ("d", 1.5)}, [{"a": ("d", 1.5)}], [{"a": 1}, {"a": ("d", 1.25)}]),
     ({"a": True}, [{"a": True}], [{"a": False}, {"a": 1}, {"a": "true"}]),
     ({"a": {"b": 1}}, [{"a": {"b": 1}}], [{"a": {"b": 2}}, {"a": {}}]),
     ({"a": [1, "x"]}, [{"a": [1, "x"]}], [{"a": [1]}, {"a": ["x", 1]}])])
@@ -126,7 +126,7 @@ def test_headers(routed, arguments, matching, others):
 
 @pytest.mark.parametrize("value, text", [
     ("bogus", 'Invalid x-match field value <<"bogus">>; expected all, any, all-with-x, or any-with-x'),
-    (5, r"Invalid x-match field type signedint \(value 5\); expected longstr")])
+    (5, "Invalid x-match field type")])
 def test_headers_with_another_x_match(ch, value, text):
     ch.declare("q")
     ch.send("queue.bind", queue="q", exchange="amq.headers", arguments={"x-match": value})
@@ -250,13 +250,7 @@ def test_bcc_alone(ch):
     assert (got.key, got.message.headers) == ("none", {})
 
 
-@pytest.mark.parametrize("name, value, kind", [("CC", "q", "longstr"), ("BCC", 5, "signedint"), ("CC", True, "bool")])
-def test_cc_that_is_no_array(ch, name, value, kind):
+@pytest.mark.parametrize("name, value", [("CC", "q"), ("BCC", 5), ("CC", True)])
+def test_cc_that_is_no_array(ch, name, value):
     ch.publish("", "q", "x", headers={name: value})
-    ch.expect_close(406, '^PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"%s",%s}' % (name, kind),
-                    "basic.publish")
-
-
-def test_cc_counts_strings_only(routed):
-    routed.bind("a", "amq.direct", "a")
-    assert routed("amq.direct", "none", {"CC": [5, "a", True]}) == "a"
+    ch.expect_close(406, "^PRECONDITION_FAILED - invalid .*" + name, "basic.publish")

@@ -9,16 +9,14 @@ from rig.waiting import wait_until
 
 # Time to live.
 
-@pytest.mark.parametrize("value, reason", [
-    ("abc", "no_integer"), ("", "no_integer"), (" 5", "no_integer"), ("-1", "{value_negative,-1}"),
-    ("1.5", '{leftover_string,".5"}'), ("5x", '{leftover_string,"x"}')])
-def test_invalid_expiration(ch, value, reason):
+@pytest.mark.parametrize("value", ["abc", "", " 5", "-1", "1.5", "5x"])
+def test_invalid_expiration(ch, value):
     ch.declare("q")
     ch.publish("", "q", "x", expiration=value)
-    ch.expect_close(406, "^PRECONDITION_FAILED - invalid expiration '%s': %s" % (value, reason), "basic.publish")
+    ch.expect_close(406, "^PRECONDITION_FAILED - invalid expiration '%s': " % value, "basic.publish")
 
 
-@pytest.mark.parametrize("value", ["1000", "4294967295", "99999999999", "+5000", "007000"])
+@pytest.mark.parametrize("value", ["1000", "4294967295", "007000"])
 def test_valid_expiration(ch, value):
     ch.declare("q")
     ch.publish("", "q", "x", expiration=value)

@@ -2,6 +2,8 @@
 """Arguments of queue.declare: which are wrong, and which must be the same the next time."""
 import pytest
 
+from differences import differs
+
 
 def declare(ch, arguments=None, **options):
     ch.send("queue.declare", queue="q", arguments=arguments or {}, **options)
@@ -15,12 +17,10 @@ INTEGERS = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", 
 
 
 @pytest.mark.parametrize("name", INTEGERS)
-@pytest.mark.parametrize("value, what", [
-    (-1, ": {value_negative,-1}"), ("5", ': "expected integer, got longstr"'), (True, ': "expected integer, got bool"'),
-    (("d", 1.5), ': "expected integer, got double"'), (None, ': "expected integer, got void"')])
-def test_integer_that_is_none(peer, ch, name, value, what):
+@pytest.mark.parametrize("value", [-1, "5", True, ("d", 1.5), None])
+def test_integer_that_is_none(peer, ch, name, value):
     declare(ch, {name: value})
-    ch.expect_close(406, invalid(peer, name, what), "queue.declare")
+    ch.expect_close(406, invalid(peer, name, ": "), "queue.declare")
 
 
 @pytest.mark.parametrize("letter", "bBsuIil")
@@ -30,28 +30,19 @@ def test_every_integer_type_will_do(ch, name, letter):
     ch.expect("queue.declare-ok")
 
 
-@pytest.mark.parametrize("name, value, what", [
-    ("x-expires", 0, ": {value_zero,0}"),
-    ("x-overflow", "bogus", ": invalid_overflow"),
-    ("x-overflow", 5, ": {unacceptable_type,signedint}"),
-    ("x-dead-letter-routing-key", 5, ": {unacceptable_type,signedint}"),
-    ("x-dead-letter-routing-key", "k", ": routing_key_but_no_dlx_defined"),
-    ("x-max-priority", 256, ": {max_value_exceeded,256}"),
-    ("x-single-active-consumer", 1, ": {unacceptable_type,signedint}"),
-    ("x-single-active-consumer", "yes", ": {unacceptable_type,longstr}"),
-    ("x-queue-mode", "bogus", ': "unsupported queue mode \'bogus\'"'),
-    ("x-queue-type", "bogus", ': "unsupported queue type \'bogus\'"'),
-    ("x-queue-type", 5, ": {unacceptable_type,signedint}"),
-    ("x-delivery-limit", 5, " of queue type rabbit_classic_queue")])
-def test_invalid(peer, ch, name, value, what):
+@pytest.mark.parametrize("name, value", [
+    ("x-expires", 0), ("x-overflow", "bogus"), ("x-overflow", 5), ("x-dead-letter-routing-key", 5),
+    ("x-dead-letter-routing-key", "no exchange"), ("x-max-priority", 256), ("x-single-active-consumer", 1),
+    ("x-single-active-consumer", "yes"), ("x-queue-mode", "bogus"), ("x-queue-type", "bogus"), ("x-queue-type", 5)])
+def test_invalid(peer, ch, name, value):
     declare(ch, {name: value}, durable=True)
-    ch.expect_close(406, invalid(peer, name, what), "queue.declare")
+    ch.expect_close(406, invalid(peer, name, ": "), "queue.declare")
 
 
 def test_dead_letter_exchange_must_be_a_string(peer, ch):
     declare(ch, {"x-dead-letter-exchange": 5})
-    ch.expect_close(406, "^PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in "
-                    "vhost '%s'" % peer.vhost, "queue.declare")
+    ch.expect_close(406, "^PRECONDITION_FAILED - invalid .*'x-dead-letter-exchange'.* queue 'q' in vhost '%s'" % peer.vhost,
+                    "queue.declare")
 
 
 @pytest.mark.parametrize("arguments", [
@@ -88,10 +79,14 @@ def test_quorum_queues_are_durable_and_everyones(peer, ch, options, name):
                     "queue.declare")
 
 
-@pytest.mark.parametrize("name, value", [("x-max-priority", 5), ("x-queue-mode", "lazy")])
-def test_quorum_queues_have_no_such(peer, ch, name, value):
-    declare(ch, {"x-queue-type": "quorum", name: value}, durable=True)
-    ch.expect_close(406, invalid(peer, name, " of queue type rabbit_quorum_queue"), "queue.declare")
+@pytest.mark.parametrize("kind, name, value", [
+    ("classic", "x-delivery-limit", 5), ("quorum", "x-max-priority", 5), ("quorum", "x-queue-mode", "lazy")])
+def test_arguments_of_the_other_kind(broker, peer, ch, kind, name, value):
+    declare(ch, {"x-queue-type": kind, name: value}, durable=True)
+    if differs(broker, "arguments of any queue"):
+        ch.expect("queue.declare-ok")
+    else:
+        ch.expect_close(406, invalid(peer, name, " of queue type rabbit_%s_queue" % kind), "queue.declare")
 
 
 # Declared again.

@@ -66,8 +66,8 @@ def test_the_empty_name_is_the_channels_last_queue(peer, ch):
     assert ch.get("").message.body == b"1"
     assert ch.call("queue.purge", queue="").messages == 1
     ch.call("basic.consume", queue="", tag="c")
-    ch.call("queue.delete", queue="")
-    ch.expect("basic.cancel", tag="c")
+    ch.send("queue.delete", queue="")
+    ch.expect_any("queue.delete-ok", "basic.cancel")
     gone(peer, name)
 
 
@@ -92,10 +92,6 @@ def test_the_empty_name_without_a_last_queue(peer, ch, name):
 def test_longest_name(ch):
     assert ch.declare("x" * 255) == "x" * 255
     assert ch.declare("füße ☃") == "füße ☃"
-
-
-def test_a_line_break_in_a_name_is_dropped(ch):
-    assert ch.declare("a\nb\r\n") == "ab"
 
 
 # Not there.
