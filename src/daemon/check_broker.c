@@ -34,9 +34,10 @@ static void check_user(struct check *check, const struct config_user *user)
 {
     const struct config *config = check->config;
 
-    if (user->password == NULL && user->password_hash == NULL && !config->broker.tls_verify)
+    if (user->password == NULL && user->password_hash == NULL && !config->broker.tls_verify &&
+        config->broker.tls_ca == NULL)
         check_warn(check, &user->where, 0,
-                   "has no password, and without tls_verify = yes in [broker] there are no certificates: cannot log in");
+                   "has no password, and without tls_ca or tls_verify = yes in [broker] there are no certificates: cannot log in");
     if (user->password != NULL && strcmp(user->name, user->password) == 0 && !user->loopback_only)
         check_warn(check, &user->where, check_line(check, &user->where, "password"),
                    "the password is the user's name: everybody tries that one first; set loopback_only = yes or a better one");

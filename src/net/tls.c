@@ -99,6 +99,7 @@ static int tls_identity(SSL_CTX *ssl, const struct tls_options *options, char *e
 struct tls_context *tls_context_new(const struct tls_options *options, char *error, size_t size)
 {
     struct tls_context *context = calloc(1, sizeof(*context));
+    int verify = SSL_VERIFY_NONE;
 
     if (context == NULL) {
         snprintf(error, size, "out of memory");
@@ -120,13 +121,13 @@ struct tls_context *tls_context_new(const struct tls_options *options, char *err
     SSL_CTX_set_session_cache_mode(context->ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_read_ahead(context->ssl, 1);
     SSL_CTX_set_default_read_buffer_len(context->ssl, TLS_READ_AHEAD);
-    if (options->verify && tls_trust(context->ssl, options->ca, error, size) != 0)
+    if (options->verify)
+        verify = options->server ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT : SSL_VERIFY_PEER;
+    else if (options->server && options->ca != NULL)
+        verify = SSL_VERIFY_PEER;
+    if (verify != SSL_VERIFY_NONE && tls_trust(context->ssl, options->ca, error, size) != 0)
         goto fail;
-    SSL_CTX_set_verify(context->ssl,
-                       !options->verify  ? SSL_VERIFY_NONE
-                       : options->server ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
-                                         : SSL_VERIFY_PEER,
-                       NULL);
+    SSL_CTX_set_verify(context->ssl, verify, NULL);
     if (options->certificate != NULL && tls_identity(context->ssl, options, error, size) != 0)
         goto fail;
     return context;

@@ -12,7 +12,8 @@ struct tls_options {
     const char *certificate;  /* chain, PEM; NULL: none */
     const char *key;          /* PEM; NULL: in the certificate file */
     const char *key_password; /* NULL: none */
-    bool verify;              /* the peer's chain, and (as a client) its name */
+    bool verify;              /* the peer's chain, and (as a client) its name. A server with `ca` asks for a certificate also
+                                 without it, but takes clients that have none */
     bool server;
 };
 

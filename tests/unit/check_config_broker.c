@@ -270,8 +270,8 @@ START_TEST(test_check)
     ck_assert_str_eq(findings(EMBEDDED "[broker]\nlisten =\n[user a]\npermission = shop .* .* .*\n[user b]\npassword = b\n"),
                      "hark.ini:4: [broker] warning: the broker listens nowhere, and there is no [listener NAME]: nobody can "
                      "reach it\n"
-                     "hark.ini:5: [user a] warning: has no password, and without tls_verify = yes in [broker] there are no "
-                     "certificates: cannot log in\n"
+                     "hark.ini:5: [user a] warning: has no password, and without tls_ca or tls_verify = yes in [broker] there "
+                     "are no certificates: cannot log in\n"
                      "hark.ini:6: [user a] warning: permission: there is no virtual host \"shop\": it needs a line `vhost = "
                      "shop` in [broker]\n"
                      "hark.ini:8: [user b] warning: the password is the user's name: everybody tries that one first; set "

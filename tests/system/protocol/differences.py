@@ -19,6 +19,10 @@ DIFFERENCES = {
     "arguments of any queue":
         "One kind of queue serves as classic and as quorum queue: x-delivery-limit counts for classic queues too, "
         "x-max-priority and x-queue-mode for quorum queues.",
+    "EXTERNAL where it can work":
+        "The embedded broker offers the mechanism EXTERNAL to clients with a trusted certificate only.",
+    "protocol headers of older versions":
+        "RabbitMQ also understands AMQP 0-8 and 0-9; the embedded broker answers with the header of AMQP 0-9-1.",
     "names are bytes":
         "RabbitMQ closes the connection when a name is not UTF-8; the embedded broker takes any bytes.",
 }

@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 
+from differences import differs
 from rig import wire
 from rig.peer import CAPABILITIES
 
@@ -30,7 +31,7 @@ def test_start_says_what_the_server_can(connect):
         ("publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
          "connection.blocked", "consumer_priorities", "authentication_failure_close", "per_consumer_qos",
          "direct_reply_to"), True)
-    for name in ("product", "version", "platform", "copyright", "information", "cluster_name"):
+    for name in ("product", "version", "platform", "information", "cluster_name"):
         assert isinstance(start.server_properties[name], str), name
     assert {"PLAIN", "AMQPLAIN"} <= set(start.mechanisms.split(" "))
 
@@ -44,11 +45,14 @@ def test_another_protocol_header_is_answered_with_ours(connect, header):
     peer.expect_end()
 
 
-def test_old_header_of_amqp_0_9_1_is_understood(connect):
-    """Clients of AMQP 0-8 and 0-9 sent 1, 1, 8, 0 or 1, 1, 0, 9: served as 0-9-1."""
-    for header in (b"AMQP\1\1\0\x09", b"AMQP\1\1\x08\0", b"AMQP\1\1\x09\1"):
-        peer = connect(until="header")
-        peer.write(header)
+@pytest.mark.parametrize("header", [b"AMQP\1\1\0\x09", b"AMQP\1\1\x08\0", b"AMQP\1\1\x09\1"])
+def test_header_of_amqp_0_8_and_0_9(broker, connect, header):
+    peer = connect(until="header")
+    peer.write(header)
+    if differs(broker, "protocol headers of older versions"):
+        assert peer.read_raw(8) == wire.HEADER
+        peer.expect_end()
+    else:
         peer.zero.expect("connection.start")
 
 
@@ -76,14 +80,15 @@ def test_plain_over_tls(broker, connect):
 
 def test_external_without_a_certificate(broker, connect):
     peer = connect(tls=tls(broker, False), until="tune", mechanism="EXTERNAL", response="")
-    peer.expect_close(403, REFUSED % "EXTERNAL")
+    if differs(broker, "EXTERNAL where it can work"):
+        peer.expect_end()
+    else:
+        peer.expect_close(403, REFUSED % "EXTERNAL")
 
 
-def test_external_of_an_unknown_user(broker, connect):
-    peer = connect(tls=tls(broker), until="tune", mechanism="EXTERNAL", response="nobody")
-    # The name is the certificate's, whatever the response says.
+def test_external_does_not_look_at_the_response(broker, connect):
     broker.add_user(broker.certificates.client_name)
-    peer.zero.expect("connection.tune")
+    connect(tls=tls(broker), mechanism="EXTERNAL", response="somebody else").alive()
 
 
 @pytest.mark.parametrize("mechanism, response", [
