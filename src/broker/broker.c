@@ -17,6 +17,7 @@
 
 #define BROKER_STORE_HIGH (64 * 1024 * 1024) /* bytes that wait for the disk: publishers are held, */
 #define BROKER_STORE_LOW (16 * 1024 * 1024)  /* until there are no more than these */
+#define BROKER_EASE (128 * 1024 * 1024) /* bytes above which what is on disk anyway need not be in memory too */
 #define BROKER_KEEP 2048     /* messages of a queue that stay in memory when others are left to the disk */
 #define BROKER_PAGE_MS 20    /* between two rounds of asking all queues for memory */
 #define BROKER_LAST_MS 1000  /* for the last bytes to a peer that has to go */
@@ -154,7 +155,8 @@ static uint64_t broker_used(const struct broker *broker)
 
 static void broker_page_out(struct broker *broker)
 {
-    uint64_t enough = broker->memory_page / 4 * 3;
+    bool stored_only = broker->memory <= broker->memory_page;
+    uint64_t enough = (stored_only ? broker->memory_ease : broker->memory_page) / 4 * 3;
     struct vhost *vhost, *next;
     struct queue *queue, *after;
 
@@ -165,7 +167,7 @@ static void broker_page_out(struct broker *broker)
             if (broker->memory <= enough)
                 return;
             if (queue->ready_count - queue->paged.count > 2 * BROKER_KEEP)
-                queue_page_out(queue, BROKER_KEEP);
+                queue_page_out(queue, BROKER_KEEP, stored_only);
         }
     }
 }
@@ -176,7 +178,7 @@ static void broker_pressure(struct loop_task *task)
     int64_t now = loop_now(broker->loop);
     bool alarm;
 
-    if (broker->memory > broker->memory_page && now - broker->paged_at >= BROKER_PAGE_MS) {
+    if (broker->memory > broker->memory_ease && now - broker->paged_at >= BROKER_PAGE_MS) {
         broker_page_out(broker);
         broker->paged_at = now;
     }
@@ -252,6 +254,7 @@ void broker_set_options(struct broker *broker, const struct broker_options *opti
     broker->options = *options;
     broker->options.data = NULL; /* has been used, and is the caller's */
     broker->memory_page = options->memory_limit / 2;
+    broker->memory_ease = options->memory_limit / 4 < BROKER_EASE ? options->memory_limit / 4 : BROKER_EASE;
     if (broker->store != NULL)
         store_set_disk_free_limit(broker->store, options->disk_free_limit);
     loop_defer(broker->loop, &broker->pressure);

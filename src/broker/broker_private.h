@@ -41,7 +41,8 @@ struct broker {
     uint64_t next_queue;
 
     uint64_t memory;       /* bytes of messages in memory */
-    uint64_t memory_page;  /* above: queues leave their tails on disk */
+    uint64_t memory_ease;  /* above: queues drop what is on disk too, as far as it is their tail; */
+    uint64_t memory_page;  /* above: they leave their tails on disk, whatever they are */
     bool memory_alarm;     /* above the limit */
     char disk_alarm[256];  /* why; empty: none */
     bool slow_disk;        /* too much waits for the store */
@@ -67,7 +68,7 @@ struct broker {
 static inline void broker_charge(struct broker *broker, int64_t bytes)
 {
     broker->memory += (uint64_t)bytes;
-    if (HARK_UNLIKELY(broker->memory > broker->memory_page || broker->memory_alarm))
+    if (HARK_UNLIKELY(broker->memory > broker->memory_ease || broker->memory_alarm))
         loop_defer(broker->loop, &broker->pressure);
 }
 

@@ -45,12 +45,12 @@ void queue_add_paged(struct queue *queue, const struct entry *given)
     queue_drop_entry(queue, &entry);
 }
 
-uint64_t queue_page_out(struct queue *queue, uint64_t keep)
+void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only)
 {
-    uint64_t in_memory = queue->ready_count - queue->paged.count, freed = 0;
+    uint64_t in_memory = queue->ready_count - queue->paged.count;
 
     if (queue->paged.read != NULL)
-        return 0; /* it is on its way the other way */
+        return; /* it is on its way the other way */
     for (unsigned rank = queue->ranks; rank > 0 && in_memory > keep; rank--) {
         struct ring *ring = &queue->rings[rank - 1];
 
@@ -59,15 +59,15 @@ uint64_t queue_page_out(struct queue *queue, uint64_t keep)
 
             if (queue->unacked_count > 0 && (entry.rank < queue->top_rank ||
                                              (entry.rank == queue->top_rank && entry.position < queue->top)))
-                return freed;
+                return;
+            if (stored_only && !entry.stored)
+                return;
             ring_drop_last(ring);
-            freed += entry.charge;
             queue_add_paged(queue, &entry);
             in_memory--;
         }
         ring_trim(ring);
     }
-    return freed;
 }
 
 /* What came while the disk was read: now it is known what lies before it. */

@@ -39,8 +39,9 @@ void queue_expire(struct queue *queue, int64_t now, bool inclusive);
 void queue_set_timer(struct queue *queue);
 void queue_tick(evutil_socket_t fd, short what, void *arg);
 
-/* Leaves everything behind the first `keep` messages on disk. Returns the bytes given back. */
-uint64_t queue_page_out(struct queue *queue, uint64_t keep);
+/* Leaves what is behind the first `keep` messages on disk, or with stored_only as far as it is there
+ * already. */
+void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only);
 /* Adds a message to what is on disk. */
 void queue_add_paged(struct queue *queue, const struct entry *entry);
 /* Reads the next piece if the front runs low. */
