@@ -48,9 +48,8 @@ static struct exchange *publish_exchange(struct peer_channel *channel, struct sp
     return exchange;
 }
 
-static int publish_check_expiration(const struct message *message, struct reply *error)
+static int publish_check_expiration(struct span text, struct reply *error)
 {
-    struct span text = message->properties.expiration;
     uint64_t ms = 0;
     bool good = text.length > 0;
 
@@ -68,9 +67,9 @@ static int publish_check_expiration(const struct message *message, struct reply 
 
 static int publish_check(struct peer_channel *channel, const struct message *message, struct reply *error)
 {
-    const struct properties *properties = &message->properties;
     uint64_t most = channel->peer->broker->options.max_message_size;
     const char *user = user_name(channel->peer->user);
+    struct properties properties;
 
     if (HARK_UNLIKELY(channel->publishing.immediate))
         return reply_set(error, REPLY_NOT_IMPLEMENTED, AMQP_BASIC_PUBLISH_METHOD, "immediate=true");
@@ -78,14 +77,15 @@ static int publish_check(struct peer_channel *channel, const struct message *mes
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH_METHOD,
                          "message size %llu is larger than configured max size %llu",
                          (unsigned long long)channel->content.size, (unsigned long long)most);
-    if (HARK_UNLIKELY((properties->flags & PROPERTY_USER_ID) != 0 && !span_is(properties->user_id, user)))
+    if (HARK_LIKELY((message->properties.flags & (PROPERTY_USER_ID | PROPERTY_EXPIRATION)) == 0))
+        return 0;
+    message_properties(message, &properties);
+    if ((properties.flags & PROPERTY_USER_ID) != 0 && !span_is(properties.user_id, user))
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH_METHOD,
                          "user_id property set to '%.*s' but authenticated user was '%s'",
-                         (int)(properties->user_id.length < 80 ? properties->user_id.length : 80),
-                         (const char *)properties->user_id.data, user);
-    if (HARK_UNLIKELY((properties->flags & PROPERTY_EXPIRATION) != 0))
-        return publish_check_expiration(message, error);
-    return 0;
+                         (int)(properties.user_id.length < 80 ? properties.user_id.length : 80),
+                         (const char *)properties.user_id.data, user);
+    return (properties.flags & PROPERTY_EXPIRATION) != 0 ? publish_check_expiration(properties.expiration, error) : 0;
 }
 
 /* The same message with other properties. NULL: no memory. */
@@ -106,12 +106,13 @@ static struct message *publish_copy(const struct message *message, const struct 
 
 static struct message *publish_without_bcc(const struct message *message)
 {
-    struct properties properties = message->properties;
+    struct properties properties;
     struct table_entry field;
     struct buf headers = {0};
     struct message *copy;
     size_t cursor = 0;
 
+    message_properties(message, &properties);
     while (table_next(properties.headers, &cursor, &field))
         if (!span_is(field.name, "BCC"))
             buf_put_span(&headers, field.whole);
@@ -162,10 +163,13 @@ static bool publish_reply(struct peer_channel *from, const struct message *messa
  * exchanged for another if need be. */
 static int publish_name_reply(struct peer_channel *channel, struct message **message, struct reply *error)
 {
-    struct properties properties = (*message)->properties;
+    struct properties properties;
     struct message *copy;
 
-    if (HARK_LIKELY(!span_is(properties.reply_to, REPLY_TO)))
+    if (HARK_LIKELY(((*message)->properties.flags & PROPERTY_REPLY_TO) == 0))
+        return 0;
+    message_properties(*message, &properties);
+    if (!span_is(properties.reply_to, REPLY_TO))
         return 0;
     if (channel->reply_consumer == NULL)
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH_METHOD,

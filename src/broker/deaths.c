@@ -99,6 +99,7 @@ static void death_put_keys(struct buf *out, const struct message *message)
 static void death_put_record(struct buf *out, const struct death *death, const struct table_entry *earlier)
 {
     const struct message *message = death->entry.message;
+    struct properties properties;
     struct table_entry field;
     size_t position, cursor = 0;
     int64_t count;
@@ -115,8 +116,9 @@ static void death_put_record(struct buf *out, const struct death *death, const s
     } else {
         table_put_long(out, span_str("count"), 1);
         table_put_string(out, span_str("exchange"), message->exchange);
-        if ((message->properties.flags & PROPERTY_EXPIRATION) != 0)
-            table_put_string(out, span_str("original-expiration"), message->properties.expiration);
+        message_properties(message, &properties);
+        if ((properties.flags & PROPERTY_EXPIRATION) != 0)
+            table_put_string(out, span_str("original-expiration"), properties.expiration);
         table_put_string(out, span_str("queue"), death->queue->name);
         table_put_string(out, span_str("reason"), span_str(death_reasons[death->reason]));
         death_put_keys(out, message);
@@ -197,11 +199,12 @@ static struct message *death_message(const struct death *death)
 {
     const struct message *message = death->entry.message;
     const struct queue_policy *policy = &death->queue->policy;
-    struct properties properties = message->properties;
     struct buf headers = {0}, raw = {0};
     struct message *letter = NULL;
+    struct properties properties;
     struct reply error;
 
+    message_properties(message, &properties);
     death_put_headers(&headers, death);
     properties.headers = buf_span(&headers);
     properties.flags |= PROPERTY_HEADERS;

@@ -253,13 +253,14 @@ bool peer_channel_may_deliver(struct queue_consumer *consumer)
 /* Quorum queues say how often a message has come back. */
 static bool peer_channel_count_deliveries(const struct queue *queue, const struct entry *entry, struct buf *raw)
 {
-    struct properties properties = entry->message->properties;
+    struct properties properties;
     struct table_entry field;
     struct buf headers = {0};
     size_t cursor = 0;
 
     if (HARK_LIKELY(!queue->policy.quorum || entry->deliveries == 0))
         return false;
+    message_properties(entry->message, &properties);
     while (table_next(properties.headers, &cursor, &field))
         if (!span_is(field.name, "x-delivery-count"))
             buf_put_span(&headers, field.whole);

@@ -11,11 +11,14 @@
 /* The property expiration, in ms; checked when the message came in. 0: none. */
 static int64_t publish_expires(const struct message *message)
 {
-    struct span text = message->properties.expiration;
+    struct properties properties;
+    struct span text;
     uint64_t ms = 0;
 
     if (HARK_LIKELY((message->properties.flags & PROPERTY_EXPIRATION) == 0))
         return 0;
+    message_properties(message, &properties);
+    text = properties.expiration;
     for (size_t i = 0; i < text.length; i++) {
         if (text.data[i] < '0' || text.data[i] > '9' || ms > PUBLISH_EXPIRATION_MAX)
             return 0;

@@ -118,7 +118,7 @@ static bool flight_same(const struct outgoing *outgoing, const struct message *m
     if (likeness == LIKE_ALL)
         return span_equal(outgoing->raw_properties, message->raw_properties);
     return properties_parse(outgoing->raw_properties, &properties, &error) == 0 &&
-           span_equal(properties.message_id, message->properties.message_id) &&
+           span_equal(properties.message_id, message_id(message)) &&
            (likeness == LIKE_ID || flight_has_strings(properties.headers, message->properties.headers));
 }
 

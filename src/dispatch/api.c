@@ -117,9 +117,17 @@ void *hark_event_data(const struct hark_event *event)
     return api_live(event)->data;
 }
 
-static const struct properties *api_properties(const struct hark_event *event)
+static const struct message_brief *api_properties(const struct hark_event *event)
 {
     return &api_live(event)->delivery->message->properties;
+}
+
+static struct properties api_all_properties(const struct hark_event *event)
+{
+    struct properties properties;
+
+    message_properties(api_live(event)->delivery->message, &properties);
+    return properties;
 }
 
 static const uint16_t api_flags[HARK_PROPERTIES] = {
@@ -141,17 +149,17 @@ bool hark_has(const struct hark_event *event, enum hark_property property)
 
 struct hark_str hark_property(const struct hark_event *event, enum hark_property property)
 {
-    const struct properties *properties = api_properties(event);
+    const struct properties properties = api_all_properties(event);
     const struct span *const spans[HARK_PROPERTIES] = {
-        [HARK_CONTENT_TYPE] = &properties->content_type,
-        [HARK_CONTENT_ENCODING] = &properties->content_encoding,
-        [HARK_CORRELATION_ID] = &properties->correlation_id,
-        [HARK_REPLY_TO] = &properties->reply_to,
-        [HARK_EXPIRATION] = &properties->expiration,
-        [HARK_MESSAGE_ID] = &properties->message_id,
-        [HARK_TYPE] = &properties->type,
-        [HARK_USER_ID] = &properties->user_id,
-        [HARK_APP_ID] = &properties->app_id,
+        [HARK_CONTENT_TYPE] = &properties.content_type,
+        [HARK_CONTENT_ENCODING] = &properties.content_encoding,
+        [HARK_CORRELATION_ID] = &properties.correlation_id,
+        [HARK_REPLY_TO] = &properties.reply_to,
+        [HARK_EXPIRATION] = &properties.expiration,
+        [HARK_MESSAGE_ID] = &properties.message_id,
+        [HARK_TYPE] = &properties.type,
+        [HARK_USER_ID] = &properties.user_id,
+        [HARK_APP_ID] = &properties.app_id,
     };
 
     return hark_span(*spans[property]);
@@ -159,23 +167,23 @@ struct hark_str hark_property(const struct hark_event *event, enum hark_property
 
 int hark_delivery_mode(const struct hark_event *event)
 {
-    const struct properties *properties = api_properties(event);
+    const struct message_brief *properties = api_properties(event);
 
     return (properties->flags & PROPERTY_DELIVERY_MODE) != 0 ? properties->delivery_mode : 0;
 }
 
 int hark_priority(const struct hark_event *event)
 {
-    const struct properties *properties = api_properties(event);
+    const struct message_brief *properties = api_properties(event);
 
     return (properties->flags & PROPERTY_PRIORITY) != 0 ? properties->priority : -1;
 }
 
 int64_t hark_timestamp(const struct hark_event *event)
 {
-    const struct properties *properties = api_properties(event);
+    const struct properties properties = api_all_properties(event);
 
-    return (properties->flags & PROPERTY_TIMESTAMP) != 0 ? (int64_t)properties->timestamp : -1;
+    return (properties.flags & PROPERTY_TIMESTAMP) != 0 ? (int64_t)properties.timestamp : -1;
 }
 
 int hark_header(const struct hark_event *event, const char *name, struct hark_value *value)

@@ -92,7 +92,7 @@ void delivery_release(struct delivery *delivery)
 
 struct span delivery_id(struct delivery *delivery)
 {
-    struct span own = delivery->message->properties.message_id;
+    struct span own = message_id(delivery->message);
 
     if (own.length > 0)
         return own;
@@ -107,7 +107,7 @@ uint64_t delivery_hash(struct delivery *delivery)
 {
     const struct message *message = delivery->message;
     struct span queue = delivery->queue->name;
-    struct span id = message->properties.message_id;
+    struct span id = message_id(message);
 
     if (delivery->hashed)
         return delivery->hash;

@@ -59,7 +59,7 @@ bool duplicates_catch(struct delivery *delivery, struct span listener)
 {
     struct dispatch_queue *queue = delivery->queue;
     struct dispatcher *dispatcher = queue->dispatcher;
-    bool named = delivery->message->properties.message_id.length > 0 || delivery->id_length > 0;
+    bool named = message_id(delivery->message).length > 0 || delivery->id_length > 0;
     struct delivery *first;
     uint64_t hash;
     size_t at;

@@ -100,11 +100,16 @@ static void emit_headers(struct buf *out, struct delivery *parent, const struct 
 {
     buf_clear(out);
     if (message->like != NULL) {
-        const struct properties *like = &message->like->delivery->message->properties;
+        const struct message *like = message->like->delivery->message;
 
-        emit_copy_headers(out, like->headers, message);
-        if (like->user_id.length > 0)
-            table_put_string(out, emit_names.user_id, like->user_id);
+        emit_copy_headers(out, like->properties.headers, message);
+        if ((like->properties.flags & PROPERTY_USER_ID) != 0) {
+            struct properties all;
+
+            message_properties(like, &all);
+            if (all.user_id.length > 0)
+                table_put_string(out, emit_names.user_id, all.user_id);
+        }
     } else if (parent != NULL && parent->message->properties.headers.length > 0) {
         emit_pass_on(out, parent->message->properties.headers, message, emit_names.traceparent);
         emit_pass_on(out, parent->message->properties.headers, message, emit_names.tracestate);
@@ -133,7 +138,7 @@ static void emit_properties(struct properties *properties, const struct dispatch
     const struct hark_str *given = message->properties;
 
     if (message->like != NULL)
-        *properties = message->like->delivery->message->properties;
+        message_properties(message->like->delivery->message, properties);
     else
         *properties = (struct properties){0};
     properties->flags &= (uint16_t)~PROPERTY_USER_ID;
@@ -145,9 +150,10 @@ static void emit_properties(struct properties *properties, const struct dispatch
     emit_property(properties, &properties->type, PROPERTY_TYPE, given[HARK_TYPE]);
     emit_property(properties, &properties->app_id, PROPERTY_APP_ID, given[HARK_APP_ID]);
     if ((properties->flags & PROPERTY_CORRELATION_ID) == 0 && parent != NULL) {
-        struct span first = parent->message->properties.correlation_id;
+        struct properties first;
 
-        properties->correlation_id = first.length > 0 ? first : delivery_id(parent);
+        message_properties(parent->message, &first);
+        properties->correlation_id = first.correlation_id.length > 0 ? first.correlation_id : delivery_id(parent);
         properties->flags |= PROPERTY_CORRELATION_ID;
     }
     if (message->delivery_mode != 0 || (properties->flags & PROPERTY_DELIVERY_MODE) == 0) {

@@ -46,7 +46,7 @@ void event_say(struct hark_event *event, enum log_level level, const char *forma
 {
     struct delivery *delivery = event->delivery;
     struct span listener = event->instance != NULL ? event->instance->name : span_str("");
-    struct span id = delivery->message->properties.message_id, key = delivery->message->routing_key;
+    struct span id = message_id(delivery->message), key = delivery->message->routing_key;
     struct log_field fields[] = {{"listener", listener},
                                  {"queue", delivery->queue->name},
                                  {"routing_key", key},

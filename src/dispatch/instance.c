@@ -61,7 +61,7 @@ void instance_enter(struct hark_instance *instance, struct hark_event *event)
 
         call.queue = delivery->queue->name;
         call.routing_key = delivery->message->routing_key;
-        call.message_id = delivery->message->properties.message_id;
+        call.message_id = message_id(delivery->message);
         call.identity = instance_identity(instance, delivery);
     }
     ports->enter(ports->arg, &call);
@@ -113,7 +113,7 @@ static void about_now(struct hark_instance *instance, struct about *about)
     about->queue = delivery->queue->name;
     about->identity = instance_identity(instance, delivery);
     about->key_length = about_put(about->key, delivery->message->routing_key);
-    about->id_length = about_put(about->id, delivery->message->properties.message_id);
+    about->id_length = about_put(about->id, message_id(delivery->message));
 }
 
 /* The coarse clock costs a few nanoseconds and is good to a few milliseconds: enough to name who is slow. */

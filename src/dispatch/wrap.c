@@ -91,7 +91,7 @@ static void wrap_put_origin(struct buf *out, struct hark_event *event, struct pr
         table_put_string(out, span_str("x-hark-listener"), span_str(delivery->meant_for));
     if (event->why != NULL)
         table_put_string(out, span_str("x-hark-error"), wrap_cut(event->why));
-    if (message->properties.message_id.length == 0)
+    if (message_id(message).length == 0)
         table_put_string(out, span_str("x-hark-id"), delivery_id(delivery));
     if ((properties->flags & PROPERTY_USER_ID) != 0)
         table_put_string(out, span_str("x-hark-user-id"), properties->user_id);
@@ -140,11 +140,12 @@ struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut)
 {
     struct delivery *delivery = event->delivery;
     struct dispatcher *dispatcher = delivery->queue->dispatcher;
-    struct properties properties = delivery->message->properties;
-    struct span headers = properties.headers;
+    struct span headers = delivery->message->properties.headers;
     struct buf *out = &dispatcher->headers;
+    struct properties properties;
     char exchange[48];
 
+    message_properties(delivery->message, &properties);
     snprintf(exchange, sizeof(exchange), "hark.retry.%lld", (long long)delay);
     buf_clear(out);
     wrap_put_origin(out, event, &properties);
@@ -161,11 +162,12 @@ struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
 {
     struct delivery *delivery = event->delivery;
     struct dispatcher *dispatcher = delivery->queue->dispatcher;
-    struct properties properties = delivery->message->properties;
-    struct span headers = properties.headers;
+    struct span headers = delivery->message->properties.headers;
     struct buf *out = &dispatcher->headers;
+    struct properties properties;
     size_t dropped, room;
 
+    message_properties(delivery->message, &properties);
     buf_clear(out);
     wrap_put_origin(out, event, &properties);
     table_put_string(out, span_str("x-hark-reason"), span_str(reason));
@@ -230,8 +232,8 @@ static bool wrap_take(struct table_entry *entry, struct span *exchange, struct s
 struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message, struct unwrapped *unwrapped)
 {
     struct dispatcher *dispatcher = queue->dispatcher;
-    struct properties properties = message->properties;
     struct buf *out = &dispatcher->headers, *raw = &dispatcher->properties;
+    struct properties properties;
     struct span exchange = {0}, key = {0};
     struct table_entry entry;
     struct message *opened;
@@ -241,8 +243,9 @@ struct message *wrap_open(const struct dispatch_queue *queue, const struct messa
     *unwrapped = (struct unwrapped){0};
     /* Wraps come through the default exchange to this queue by name, and say where they were first. */
     if (message->exchange.length != 0 || !span_equal(message->routing_key, queue->name) ||
-        !table_find(properties.headers, span_str("x-hark-exchange"), &entry))
+        !table_find(message->properties.headers, span_str("x-hark-exchange"), &entry))
         return NULL;
+    message_properties(message, &properties);
     buf_clear(out);
     while (table_next(properties.headers, &cursor, &entry)) {
         if (span_starts(entry.name, WRAP_KEPT))

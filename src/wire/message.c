@@ -11,6 +11,23 @@ static uint8_t *message_copy(uint8_t *to, struct span from, struct span *view)
     return to + from.length;
 }
 
+static int message_read(struct message *message, struct reply *error)
+{
+    struct message_brief *brief = &message->properties;
+    struct properties all;
+
+    if (properties_parse(message->raw_properties, &all, error) != 0)
+        return -1;
+    brief->flags = all.flags;
+    brief->delivery_mode = all.delivery_mode;
+    brief->priority = all.priority;
+    brief->headers = all.headers;
+    brief->id_length = (uint8_t)all.message_id.length;
+    brief->id_at =
+        brief->id_length > 0 ? (uint32_t)(all.message_id.data - message->raw_properties.data) : 0;
+    return 0;
+}
+
 struct message *message_new(struct span exchange, struct span routing_key,
                             struct span raw_properties, size_t body_size, struct reply *error)
 {
@@ -33,11 +50,16 @@ struct message *message_new(struct span exchange, struct span routing_key,
     *at++ = 0;
     at = message_copy(at, raw_properties, &message->raw_properties);
     message->body = span_of(at, body_size);
-    if (properties_parse(message->raw_properties, &message->properties, error) != 0) {
+    if (message_read(message, error) != 0) {
         free(message);
         return NULL;
     }
     return message;
+}
+
+void message_properties(const struct message *message, struct properties *properties)
+{
+    properties_view(message->raw_properties, properties);
 }
 
 uint8_t *message_body_bytes(struct message *message)

@@ -44,6 +44,9 @@ struct properties {
 int properties_parse(struct span bytes, struct properties *properties,
                      struct reply *error) HARK_MUSTCHECK;
 
+/* The same of bytes that properties_parse() has found sound: nothing is checked again. */
+void properties_view(struct span bytes, struct properties *properties);
+
 /* Writes flags and values. Strings over 255 bytes turn the buffer `failed`. */
 void properties_put(struct buf *out, const struct properties *properties);
 

@@ -12,21 +12,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void whole(const struct content *content, struct message *message)
 {
-    const struct properties *properties = &message->properties;
     struct table_entry entry;
-    struct properties again;
+    struct properties properties, again;
     struct buf out = {0};
     struct reply error;
     size_t cursor = 0;
 
     if (message->body.length > FUZZ_MAX_SIZE || (content->oversized && message->body.length != 0))
         abort();
-    while (table_next(properties->headers, &cursor, &entry))
+    message_properties(message, &properties);
+    while (table_next(properties.headers, &cursor, &entry))
         if (entry.whole.data < message->bytes)
             abort();
-    properties_put(&out, properties);
+    properties_put(&out, &properties);
     if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 ||
-        again.flags != properties->flags)
+        again.flags != properties.flags || again.flags != message->properties.flags ||
+        !span_equal(again.message_id, message_id(message)))
         abort();
     buf_free(&out);
     message_drop(message);

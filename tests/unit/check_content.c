@@ -257,8 +257,8 @@ START_TEST(test_message)
     ck_assert_uint_eq(message->body.length, 4);
     memcpy(message_body_bytes(message), "body", 4);
     ck_assert(span_is(message->body, "body"));
-    ck_assert(span_is(message->properties.message_id, "id"));
-    ck_assert_ptr_eq(message->properties.message_id.data, message->raw_properties.data + 3);
+    ck_assert(span_is(message_id(message), "id"));
+    ck_assert_ptr_eq(message_id(message).data, message->raw_properties.data + 3);
     ck_assert_uint_eq(message->exchange.length, 0);
     ck_assert_uint_eq(message->exchange.data[0], 0);
     second = message_hold(message);
