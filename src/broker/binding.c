@@ -103,7 +103,7 @@ int binding_add(struct exchange *source, struct queue *queue, struct exchange *e
     return 0;
 }
 
-void binding_remove(struct binding *binding)
+void binding_unlink(struct binding *binding)
 {
     struct exchange *source = binding->source;
     struct binding **incoming = binding_incoming(binding);
@@ -118,8 +118,18 @@ void binding_remove(struct binding *binding)
     if (binding->durable)
         record_binding(binding, false);
     free(binding);
-    if (source->auto_delete && source->bindings == NULL)
-        exchange_delete(source);
+    if (source->auto_delete && source->bindings == NULL) {
+        source->auto_delete = false; /* once */
+        LL_PREPEND2(source->vhost->unbound, source, next_unbound);
+    }
+}
+
+void binding_remove(struct binding *binding)
+{
+    struct vhost *vhost = binding->source->vhost;
+
+    binding_unlink(binding);
+    exchange_delete_unbound(vhost);
 }
 
 void binding_remove_all(struct binding **incoming)

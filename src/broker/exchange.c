@@ -5,6 +5,7 @@
 #include "broker/records.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 struct exchange *exchange_new(struct vhost *vhost, const struct exchange_options *options, bool record)
 {
@@ -58,16 +59,35 @@ void exchange_free(struct exchange *exchange)
     free(exchange);
 }
 
-void exchange_delete(struct exchange *exchange)
+static void exchange_end(struct exchange *exchange)
 {
     exchange->auto_delete = false; /* or the last binding would delete it a second time */
     while (exchange->bindings != NULL)
-        binding_remove(exchange->bindings);
-    binding_remove_all(&exchange->incoming);
+        binding_unlink(exchange->bindings);
+    while (exchange->incoming != NULL)
+        binding_unlink(exchange->incoming);
     if (exchange->durable)
         record_exchange(exchange, false);
     exchange->vhost->generation++;
     exchange_free(exchange);
+}
+
+void exchange_delete_unbound(struct vhost *vhost)
+{
+    struct exchange *exchange;
+
+    while ((exchange = vhost->unbound) != NULL) {
+        LL_DELETE2(vhost->unbound, exchange, next_unbound);
+        exchange_end(exchange);
+    }
+}
+
+void exchange_delete(struct exchange *exchange)
+{
+    struct vhost *vhost = exchange->vhost;
+
+    exchange_end(exchange);
+    exchange_delete_unbound(vhost);
 }
 
 int exchange_equals(const struct exchange *exchange, const struct exchange_options *options, struct reply *error)

@@ -41,6 +41,7 @@ struct exchange {
     struct binding *bindings; /* where it is the source: a list, newest last */
     struct binding *known;    /* the same as a hash, by binding->identity */
     struct binding *incoming; /* where it is the destination */
+    struct exchange *next_unbound; /* vhost->unbound */
     unsigned binding_count;
     uint64_t stamp;           /* of the last routing that has been here */
     union {
@@ -66,7 +67,7 @@ struct binding {
     uint32_t number;                    /* the topic index's */
     struct binding *prev, *next;        /* in source->bindings */
     struct binding *in_prev, *in_next;  /* in the destination's list */
-    struct binding *same_key;           /* the direct index's */
+    struct binding *same_prev, *same_next; /* the direct index's */
     UT_hash_handle hh;                  /* in source->known */
     uint8_t bytes[];
 };
@@ -81,6 +82,8 @@ struct exchange_options {
 struct exchange *exchange_new(struct vhost *vhost, const struct exchange_options *options, bool record) HARK_MUSTCHECK;
 /* With its bindings, whose other ends may be auto-deleted with it. */
 void exchange_delete(struct exchange *exchange);
+/* Those that have lost their last binding. One after the other: a chain of them may be longer than the stack. */
+void exchange_delete_unbound(struct vhost *vhost);
 /* In memory only. */
 void exchange_free(struct exchange *exchange);
 bool exchange_is_used(const struct exchange *exchange);
@@ -94,6 +97,8 @@ int binding_add(struct exchange *source, struct queue *queue, struct exchange *e
                 struct span arguments, bool record) HARK_MUSTCHECK;
 struct binding *binding_find(struct exchange *source, struct queue *queue, struct exchange *exchange,
                              struct span key, struct span arguments);
+/* The source stays: exchange_delete_unbound() is due. */
+void binding_unlink(struct binding *binding);
 /* The source may be auto-deleted with it. */
 void binding_remove(struct binding *binding);
 /* All bindings of a list that is a destination's. */

@@ -5,11 +5,12 @@
 #include "wire/table.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 /* ---- direct: a hash by key ---- */
 
 struct direct_key {
-    struct binding *first; /* chained by same_key; the hash's key is the first's */
+    struct binding *first; /* a list; the hash's key is the first's */
     UT_hash_handle hh;
 };
 
@@ -24,34 +25,32 @@ static struct direct_key *direct_find(struct exchange *exchange, struct span key
 static int direct_add(struct exchange *exchange, struct binding *binding)
 {
     struct direct_key *key = direct_find(exchange, binding->key);
-    struct binding **at;
 
     if (key == NULL) {
         key = calloc(1, sizeof(*key));
         if (key == NULL)
             return -1;
-        key->first = binding;
+        DL_APPEND2(key->first, binding, same_prev, same_next);
         HASH_ADD_KEYPTR(hh, exchange->index.direct, binding->key.data, binding->key.length, key);
         if (key->hh.tbl != NULL)
             return 0;
         free(key);
         return -1;
     }
-    for (at = &key->first; *at != NULL; at = &(*at)->same_key)
-        ;
-    *at = binding;
+    DL_APPEND2(key->first, binding, same_prev, same_next);
     return 0;
 }
 
 static void direct_remove(struct exchange *exchange, struct binding *binding)
 {
     struct direct_key *key = direct_find(exchange, binding->key);
-    struct binding **at = &key->first;
+    bool keyed = key->first == binding;
 
-    while (*at != binding)
-        at = &(*at)->same_key;
-    HASH_DELETE(hh, exchange->index.direct, key);
-    *at = binding->same_key;
+    if (keyed)
+        HASH_DELETE(hh, exchange->index.direct, key);
+    DL_DELETE2(key->first, binding, same_prev, same_next);
+    if (!keyed)
+        return;
     if (key->first == NULL) {
         free(key);
         return;
@@ -68,7 +67,7 @@ static void direct_choose(struct exchange *exchange, const struct message *messa
     struct direct_key *found = direct_find(exchange, key);
 
     (void)message;
-    for (struct binding *binding = found != NULL ? found->first : NULL; binding != NULL; binding = binding->same_key)
+    for (struct binding *binding = found != NULL ? found->first : NULL; binding != NULL; binding = binding->same_next)
         chosen(arg, binding);
 }
 

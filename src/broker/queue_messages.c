@@ -279,6 +279,7 @@ uint64_t queue_purge(struct queue *queue)
     for (unsigned rank = 0; rank < queue->ranks; rank++)
         ring_free(&queue->rings[rank]);
     queue_purge_paged(queue);
+    queue_serve_getters(queue); /* what they wait for will not come */
     return count;
 }
 

@@ -17,6 +17,7 @@ struct vhost {
     char *name;
     struct exchange *exchanges; /* hashes by name */
     struct queue *queues;
+    struct exchange *unbound; /* a list: about to be auto-deleted */
     unsigned queue_count;
     uint64_t generation; /* changes whenever a name gets another meaning: cached look-ups are void */
     UT_hash_handle hh;

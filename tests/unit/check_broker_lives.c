@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* Nobody waits for ever, nothing is used after its end: queues, exchanges and consumers that go while something is
+ * under way about them. */
+#include "unit/broker_kit.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+static struct broker_kit kit;
+static struct raw_client a, b;
+
+static void setup(void)
+{
+    broking_begin(&kit);
+    broking_open(&kit);
+    raw_connect(&kit, &a);
+    raw_connect(&kit, &b);
+}
+
+static void teardown(void)
+{
+    raw_disconnect(&a);
+    raw_disconnect(&b);
+    broking_end(&kit);
+}
+
+/* ---- a single active consumer ---- */
+
+START_TEST(the_single_active_consumer_goes_on)
+{
+    amqp_table_entry_t entry = {.key = amqp_span(span_str("x-single-active-consumer")),
+                                .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
+    amqp_table_t arguments = {.num_entries = 1, .entries = &entry};
+    amqp_basic_qos_t qos = {.prefetch_count = 1};
+
+    raw_declare(&a, "q", false, &arguments);
+    for (int i = 0; i < 3; i++)
+        raw_put_publish(&a, 1, "", "q", NULL, 10);
+    raw_flush(&a);
+    raw_call(&b, 1, AMQP_BASIC_QOS_METHOD, &qos, AMQP_BASIC_QOS_OK_METHOD);
+    raw_consume(&b, "q", "c", false);
+    for (uint64_t tag = 1; tag <= 3; tag++) {
+        raw_expect(&b, AMQP_BASIC_DELIVER_METHOD);
+        ck_assert_uint_eq(raw_next(&b, 20), 0); /* one at a time */
+        raw_ack(&b, tag, false);
+    }
+}
+END_TEST
+
+/* ---- basic.get while the messages are on disk ---- */
+
+/* All messages of "q" are on disk only. */
+static void queue_on_disk(int messages)
+{
+    struct properties persistent = {.flags = PROPERTY_DELIVERY_MODE, .delivery_mode = 2};
+
+    raw_declare(&a, "q", true, NULL);
+    for (int i = 0; i < messages; i++)
+        raw_put_publish(&a, 1, "", "q", &persistent, 10);
+    raw_flush(&a);
+    broking_turn(&kit, false);
+    broking_turn(&kit, false);
+    broking_sync(&kit);
+    raw_disconnect(&a);
+    raw_disconnect(&b);
+    broking_close(&kit);
+    broking_open(&kit);
+    raw_connect(&kit, &a);
+    raw_connect(&kit, &b);
+    ck_assert_uint_eq(raw_queue(&kit, "q")->paged.count, (uint64_t)messages);
+}
+
+static void get_and_wait(void)
+{
+    amqp_basic_get_t get = {.queue = amqp_span(span_str("q"))};
+
+    raw_put(&a, 1, AMQP_BASIC_GET_METHOD, &get);
+    raw_flush(&a);
+    for (int i = 0; i < 100 && raw_queue(&kit, "q")->getters == NULL; i++)
+        broking_turn(&kit, false);
+    ck_assert_ptr_nonnull(raw_queue(&kit, "q")->getters);
+}
+
+START_TEST(a_get_that_waits_is_answered)
+{
+    queue_on_disk(3);
+    get_and_wait();
+    raw_expect(&a, AMQP_BASIC_GET_OK_METHOD);
+}
+END_TEST
+
+START_TEST(a_get_waits_for_a_queue_that_is_purged)
+{
+    queue_on_disk(3);
+    get_and_wait();
+    ck_assert_uint_eq(queue_purge(raw_queue(&kit, "q")), 3);
+    raw_expect(&a, AMQP_BASIC_GET_EMPTY_METHOD);
+    raw_declare(&a, "q", true, NULL);
+}
+END_TEST
+
+START_TEST(a_get_waits_for_a_queue_that_is_deleted)
+{
+    queue_on_disk(3);
+    get_and_wait();
+    queue_delete(raw_queue(&kit, "q"));
+    raw_expect(&a, AMQP_BASIC_GET_EMPTY_METHOD);
+    raw_declare(&a, "q", true, NULL);
+}
+END_TEST
+
+START_TEST(a_get_waits_while_the_connection_is_closed)
+{
+    struct reply error = {0};
+
+    queue_on_disk(3);
+    get_and_wait();
+    broking_turn(&kit, false);
+    ck_assert_int_eq(reply_set(&error, REPLY_CONNECTION_FORCED, 0, "shutdown"), -1);
+    peer_fail(kit.broker->peers, &error);
+    raw_expect(&a, AMQP_CONNECTION_CLOSE_METHOD);
+    raw_put(&a, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &(amqp_connection_close_ok_t){0});
+    raw_flush(&a);
+    for (int i = 0; i < 100 && kit.broker->peer_count == 2; i++)
+        broking_turn(&kit, false);
+    ck_assert_uint_eq(kit.broker->peer_count, 1);
+}
+END_TEST
+
+/* ---- auto-delete ---- */
+
+#define CHAIN 100000
+
+/* Each bound to the next; when the last binding goes, all go. */
+START_TEST(a_long_chain_of_exchanges_goes_at_once)
+{
+    amqp_exchange_declare_t declare = {.type = amqp_span(span_str("fanout")), .auto_delete = 1, .nowait = 1};
+    amqp_exchange_bind_t bind = {.nowait = 1};
+    amqp_exchange_delete_t delete = {0};
+    char name[32], before[32] = "amq.fanout";
+
+    for (int i = 0; i < CHAIN; i++) {
+        snprintf(name, sizeof(name), "e%d", i);
+        declare.exchange = amqp_span(span_str(name));
+        raw_put(&a, 1, AMQP_EXCHANGE_DECLARE_METHOD, &declare);
+        bind.source = amqp_span(span_str(name));
+        bind.destination = amqp_span(span_str(before));
+        raw_put(&a, 1, AMQP_EXCHANGE_BIND_METHOD, &bind);
+        snprintf(before, sizeof(before), "%s", name);
+    }
+    delete.exchange = amqp_span(span_str("e0"));
+    raw_call(&a, 1, AMQP_EXCHANGE_DELETE_METHOD, &delete, AMQP_EXCHANGE_DELETE_OK_METHOD);
+    ck_assert_uint_eq(HASH_COUNT(broker_vhost(kit.broker, span_str("/"))->exchanges), 7);
+}
+END_TEST
+
+/* Bindings that only differ in their arguments all have one key: each must not cost by the number of those before. */
+START_TEST(many_bindings_of_one_key)
+{
+    amqp_table_entry_t entry = {.key = amqp_span(span_str("n")), .value.kind = AMQP_FIELD_KIND_I32};
+    amqp_queue_bind_t bind = {.queue = amqp_span(span_str("q")),
+                              .exchange = amqp_span(span_str("amq.direct")),
+                              .routing_key = amqp_span(span_str("k")),
+                              .arguments = {.num_entries = 1, .entries = &entry},
+                              .nowait = 1};
+    amqp_queue_delete_t delete = {.queue = amqp_span(span_str("q"))};
+    clock_t before = clock();
+
+    raw_declare(&a, "q", false, NULL);
+    for (int i = 0; i < 50000; i++) {
+        entry.value.value.i32 = i;
+        raw_put(&a, 1, AMQP_QUEUE_BIND_METHOD, &bind);
+    }
+    raw_call(&a, 1, AMQP_QUEUE_DELETE_METHOD, &delete, AMQP_QUEUE_DELETE_OK_METHOD);
+    ck_assert_int_lt((clock() - before) / CLOCKS_PER_SEC, 5);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("broker");
+    TCase *tests = tcase_create("lives");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, the_single_active_consumer_goes_on);
+    tcase_add_test(tests, a_get_that_waits_is_answered);
+    tcase_add_test(tests, a_get_waits_for_a_queue_that_is_purged);
+    tcase_add_test(tests, a_get_waits_for_a_queue_that_is_deleted);
+    tcase_add_test(tests, a_get_waits_while_the_connection_is_closed);
+    tcase_add_test(tests, a_long_chain_of_exchanges_goes_at_once);
+    tcase_add_test(tests, many_bindings_of_one_key);
+    suite_add_tcase(suite, tests);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
