@@ -139,8 +139,8 @@ int store_env_open(struct store_db *db, struct store_env *env)
     uint64_t map_size = env->map_size;
     int code = store_env_try(db, env, map_size);
 
-    /* A limit of address space (ulimit -v): less will do for a while. */
-    while (code == ENOMEM && map_size / 2 >= MAP_SMALLEST) {
+    /* A limit of address space (ulimit -v; valgrind calls it EINVAL): less will do for a while. */
+    while ((code == ENOMEM || code == EINVAL) && map_size / 2 >= MAP_SMALLEST) {
         map_size /= 2;
         code = store_env_try(db, env, map_size);
     }
@@ -211,6 +211,29 @@ int store_env_begin_read(struct store_db *db, struct store_env *env)
     return mdb_txn_begin(env->env, NULL, MDB_RDONLY, &env->txn);
 }
 
+/* Bytes within the file that nothing stands in any more. LMDB lists them in its table 0: transaction to pages, of which
+ * the first word is the number. */
+static uint64_t store_env_unused(struct store_env *env, unsigned page)
+{
+    uint64_t pages = 0;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    size_t count;
+    MDB_txn *txn;
+
+    if (mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn) != 0)
+        return 0;
+    if (mdb_cursor_open(txn, 0, &cursor) == 0) {
+        while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+            memcpy(&count, value.mv_data, sizeof(count));
+            pages += count;
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(txn);
+    return pages * page;
+}
+
 /* The file grows ahead of its use: a full disk is noticed before anything is written, and what is
  * set aside lets removals go on. It also spares most syncs a change of the file's size. */
 int store_env_make_room(struct store_db *db, size_t bytes)
@@ -243,8 +266,12 @@ int store_env_make_room(struct store_db *db, size_t bytes)
         db->allocated = want;
         return 0;
     }
-    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINTR)
-        return errno;
+    code = errno;
+    if ((code == ENOSPC || code == EDQUOT || code == EFBIG) &&
+        store_env_unused(env, stat.ms_psize) >= 2 * (uint64_t)bytes + STORE_RESERVE)
+        return 0; /* removals have made room within the file */
+    if (code != EOPNOTSUPP && code != ENOSYS && code != EINTR)
+        return code;
     /* A file system that cannot: at least the file is as long as LMDB thinks. */
     return ftruncate(fd, (off_t)want) == 0 ? 0 : errno;
 }

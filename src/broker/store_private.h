@@ -355,7 +355,8 @@ int store_thread_apply(struct store_db *db, const struct store_batch *batch,
 int64_t store_clock(void); /* ms of CLOCK_MONOTONIC */
 
 /* store_relief.c */
-/* Commits what of the batches from `first` on can be done without what stands before it. */
+/* Commits what of the batches from `first` on (NULL: of none) can be done without what stands before it, and goes on
+ * with purges. */
 int store_relief(struct store *store, const struct store_batch *first) HARK_MUSTCHECK;
 /* Many small batches wait behind one that does not fit: what is left of each goes into the one before. */
 void store_relief_merge(struct store *store);

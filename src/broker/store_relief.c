@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define RELIEF_OPS 500  /* of one transaction: what it changes must fit into the reserve */
+#define RELIEF_STEPS 20 /* of purges, each time */
 #define WAITING_BITS 20 /* of 128 KiB */
 
 /* A purge that is done leaves nothing to add of what was asked for before it. */
@@ -103,11 +104,15 @@ static int store_relief_run(struct store *store, struct store_relief *relief, co
         for (size_t i = batch->at; i < batch->count && code == 0; i++)
             code = store_relief_op(store, relief, &batch->ops[i]);
     }
-    if (code == 0 && store->db.purging)
-        code = store_purge_step(&store->db, RELIEF_OPS);
     if (code == 0)
-        return store_relief_commit(store, relief);
-    store_db_abort(&store->db);
+        code = store_relief_commit(store, relief);
+    for (int step = 0; step < RELIEF_STEPS && store->db.purging && code == 0; step++) {
+        code = store_purge_step(&store->db, RELIEF_OPS);
+        if (code == 0)
+            code = store_relief_commit(store, relief);
+    }
+    if (code != 0)
+        store_db_abort(&store->db);
     return code;
 }
 

@@ -308,7 +308,7 @@ static void store_thread_relieve(struct store *store, const struct store_batch *
 {
     unsigned dropped;
     char text[512];
-    int code = first != NULL ? store_relief(store, first) : 0;
+    int code = first != NULL || store->db.purging ? store_relief(store, first) : 0;
 
     if (code != 0 && log_allowed(&store->said, &dropped))
         log_warning("removals have to wait: %s", store_db_error(&store->db, code, text, sizeof(text)));
