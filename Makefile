@@ -112,7 +112,7 @@ objects := $(sources:%.c=$(B)/%.o) $(listeners:%=$(B)/src/listeners/%.o) $(B)/mo
 	$(foreach f,$(elsewhere),$(B)/elsewhere/$(notdir $(f:.c=.o)))
 main := $(wildcard src/main.c)
 
-# tests/unit/check_*.c are programs; other files there are linked into each of them. The test of a listener
+# tests/unit/check_*.c are programs; other files there are for them to share. The test of a listener
 # that is not compiled in is not built.
 absent := $(filter-out $(modules),$(here))
 checks := $(filter-out $(foreach m,$(absent),tests/unit/check_listener_$(subst -,_,$(m)).c), \
@@ -204,7 +204,11 @@ $(B)/modules.o: $(B)/modules.c $(B)/flags
 # Everything that the tests run, built in this variant.
 tests: all $(checks) $(if $(main),$(if $(trouble),$(B)/harkd-trouble))
 
-$(checks): %: %.o $(check_kit) $(B)/libhark.a
+# An archive, too: a program gets only what it uses, so it may put something else in the place of the rest.
+$(B)/tests/unit/kit.a: $(check_kit)
+	$(call say,AR)
+	$(run)rm -f $@ && $(AR) rcs $@ $^
+$(checks): %: %.o $(B)/tests/unit/kit.a $(B)/libhark.a
 	$(if $(filter yes,$(HAVE_CHECK)),,$(error the unit tests need libcheck: apt-get install -y check && ./configure))
 	$(call say,LINK)
 	$(run)$(call link,$^ $(CHECK_LIBS))
