@@ -67,6 +67,7 @@ void broker_remove_vhost(struct vhost *vhost)
         peer_finish(peer, BROKER_LAST_MS);
     }
     deaths_run(broker);
+    accounts_forget_vhost(broker, vhost->name);
     HASH_DELETE(hh, broker->vhosts, vhost);
     vhost_delete(vhost);
 }
@@ -393,6 +394,7 @@ void broker_free(struct broker *broker)
         event_free(broker->stop_timer);
     loop_task_cancel(broker->loop, &broker->confirm);
     loop_task_cancel(broker->loop, &broker->pressure);
+    accounts_free(broker);
     deaths_free(&broker->deaths);
     route_free(&broker->route);
     empty_amqp_pool(&broker->pool);

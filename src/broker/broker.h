@@ -40,6 +40,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *option
 int broker_listen(struct broker *broker, int fd, struct tls_context *tls, bool trusted) HARK_MUSTCHECK;
 /* Limits from a configuration read again; `data` stays. */
 void broker_set_options(struct broker *broker, const struct broker_options *options);
+/* After the configuration's users: those that were made while it ran, and kept. */
+void broker_apply_accounts(struct broker *broker);
 struct users *broker_users(struct broker *broker);
 /* Makes a virtual host with its default exchanges, if it is not there. -1: no memory. */
 int broker_add_vhost(struct broker *broker, const char *name) HARK_MUSTCHECK;

@@ -4,6 +4,7 @@
 #define BROKER_BROKER_PRIVATE_H
 
 #include "base/log.h"
+#include "broker/accounts.h"
 #include "broker/broker.h"
 #include "broker/deaths.h"
 #include "broker/route.h"
@@ -29,6 +30,7 @@ struct broker {
     struct loop *loop;
     struct broker_options options;
     struct users *users;
+    struct account *accounts; /* those kept in the store */
     struct store *store;
     struct vhost *vhosts; /* a hash by name */
     struct broker_port *ports;

@@ -232,7 +232,7 @@ static int control_put_user(struct control_request *request)
 
     if (request->error[0] != '\0')
         return -1;
-    return users_put(request->broker->users, &options, request->error, sizeof(request->error));
+    return accounts_put_user(request->broker, &options, request->error, sizeof(request->error));
 }
 
 static int control_permit(struct control_request *request)
@@ -243,8 +243,8 @@ static int control_permit(struct control_request *request)
 
     if (request->error[0] != '\0')
         return -1;
-    return users_permit(request->broker->users, user, vhost, configure, write, read, request->error,
-                        sizeof(request->error));
+    return accounts_permit(request->broker, user, vhost, configure, write, read, request->error,
+                           sizeof(request->error));
 }
 
 /* ---- the broker ---- */

@@ -105,6 +105,18 @@ int password_read(struct password *password, const char *base64, const char *alg
     return 0;
 }
 
+void password_write(const struct password *password, char text[PASSWORD_TEXT])
+{
+    uint8_t bytes[PASSWORD_SALT + PASSWORD_HASH_MAX];
+
+    text[0] = '\0';
+    if (password->length == 0)
+        return;
+    memcpy(bytes, password->salt, PASSWORD_SALT);
+    memcpy(bytes + PASSWORD_SALT, password->hash, password->length);
+    EVP_EncodeBlock((unsigned char *)text, bytes, PASSWORD_SALT + password->length);
+}
+
 bool password_matches(const struct password *password, struct span clear)
 {
     uint8_t hash[EVP_MAX_MD_SIZE];

@@ -8,6 +8,7 @@
 
 #define PASSWORD_SALT 4
 #define PASSWORD_HASH_MAX 64
+#define PASSWORD_TEXT 96 /* bytes of the longest one in base64, and a byte 0 */
 
 enum password_algorithm { PASSWORD_SHA256, PASSWORD_SHA512, PASSWORD_MD5 };
 
@@ -23,6 +24,8 @@ int password_make(struct password *password, struct span clear, char *error, siz
  * password. -1 with a message. */
 int password_read(struct password *password, const char *base64, const char *algorithm, char *error, size_t size)
     HARK_MUSTCHECK;
+/* RabbitMQ's base64, which password_read() takes. */
+void password_write(const struct password *password, char text[PASSWORD_TEXT]);
 /* Compares in constant time. An empty password never matches, as in RabbitMQ. */
 bool password_matches(const struct password *password, struct span clear);
 

@@ -217,7 +217,11 @@ static void records_read(void *arg, enum store_kind kind, struct span name, stru
 
     reader->name = name;
     reader->value = value;
-    reader->bad = record_take_u8(&reader->value, &reader->bad) != RECORD_VERSION;
+    reader->bad = false;
+    if (kind == STORE_USER || kind == STORE_PERMISSION)
+        reader->bad = accounts_recover(reader->broker, kind, name, value) != 0;
+    else
+        reader->bad = record_take_u8(&reader->value, &reader->bad) != RECORD_VERSION;
     if (!reader->bad && kind == STORE_VHOST)
         record_read_vhost(reader);
     else if (!reader->bad && kind == STORE_EXCHANGE)

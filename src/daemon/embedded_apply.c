@@ -127,5 +127,6 @@ int embedded_apply(struct broker *broker, const struct config *config, const str
         if (before != NULL && find_user(before, config->users[i].name) == NULL)
             log_notice("user \"%s\" was added", config->users[i].name);
     }
+    broker_apply_accounts(broker);
     return result;
 }
