@@ -11,6 +11,10 @@
 #include <stdio.h>
 
 #define HANDSHAKE_SILENCE 3000 /* ms, as RabbitMQ */
+/* Clients choose by these two how they ask, as for the meaning of basic.qos's `global`, and mean RabbitMQ's ways by a product
+ * of that name alone: as a browser says Mozilla. What it is stands beside them. */
+#define HANDSHAKE_PRODUCT "RabbitMQ"
+#define HANDSHAKE_COMPATIBLE "3.10.8"
 
 static const char *const handshake_capabilities[] = {
     "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
@@ -47,10 +51,10 @@ void peer_greet(struct peer *peer)
         table_put_boolean(out, span_str(handshake_capabilities[i]), true);
     table_end(out, capabilities);
     table_put_string(out, span_str("cluster_name"), span_str("hark"));
-    table_put_string(out, span_str("information"), span_str("The embedded broker of harkd"));
-    table_put_string(out, span_str("platform"), span_str("C"));
-    table_put_string(out, span_str("product"), span_str("hark"));
-    table_put_string(out, span_str("version"), span_str(HARK_VERSION));
+    table_put_string(out, span_str("information"), span_str("The embedded broker of harkd " HARK_VERSION));
+    table_put_string(out, span_str("platform"), span_str("hark"));
+    table_put_string(out, span_str("product"), span_str(HANDSHAKE_PRODUCT));
+    table_put_string(out, span_str("version"), span_str(HANDSHAKE_COMPATIBLE));
     table_end(out, properties);
     buf_put_u32(out, (uint32_t)mechanisms.length);
     buf_put_span(out, mechanisms);
