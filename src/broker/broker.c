@@ -102,6 +102,8 @@ static void broker_committed(void *arg, uint64_t batch)
     struct peer *peer, *next;
 
     loop_defer(broker->loop, &broker->confirm);
+    if (broker->memory_alarm)
+        loop_defer(broker->loop, &broker->pressure); /* what waited for the disk has counted */
     DL_FOREACH_SAFE2(broker->holding, peer, next, hold_next)
     {
         peer_release(peer, batch);
@@ -151,13 +153,11 @@ static void broker_confirm(struct loop_task *task)
 
 static uint64_t broker_used(const struct broker *broker)
 {
-    return broker->memory + store_pending(broker->store);
+    return broker->memory + broker->gathered + store_pending(broker->store);
 }
 
-static void broker_page_out(struct broker *broker)
+static void broker_page_out_to(struct broker *broker, uint64_t enough, uint64_t keep, bool stored_only)
 {
-    bool stored_only = broker->memory <= broker->memory_page;
-    uint64_t enough = (stored_only ? broker->memory_ease : broker->memory_page) / 4 * 3;
     struct vhost *vhost, *next;
     struct queue *queue, *after;
 
@@ -167,21 +167,58 @@ static void broker_page_out(struct broker *broker)
         {
             if (broker->memory <= enough)
                 return;
-            if (queue->ready_count - queue->paged.count > 2 * BROKER_KEEP)
-                queue_page_out(queue, BROKER_KEEP, stored_only);
+            if (queue->ready_count - queue->paged.count > 2 * keep)
+                queue_page_out(queue, keep, stored_only);
         }
     }
+}
+
+static void broker_page_out(struct broker *broker)
+{
+    bool stored_only = broker->memory <= broker->memory_page;
+    uint64_t enough = (stored_only ? broker->memory_ease : broker->memory_page) / 4 * 3;
+    uint64_t much = broker->memory_page / 2 * 3;
+
+    broker_page_out_to(broker, enough, BROKER_KEEP, stored_only);
+    /* Few messages may be large, or the queues many. */
+    for (uint64_t keep = BROKER_KEEP / 16; broker->memory > much; keep /= 16) {
+        broker_page_out_to(broker, enough, keep, false);
+        if (keep == 0)
+            return;
+    }
+}
+
+/* Again in a while, unless it is time now. */
+static bool broker_may_page_out(struct broker *broker)
+{
+    int64_t wait = broker->paged_at + BROKER_PAGE_MS - loop_now(broker->loop);
+
+    if (broker->memory <= broker->memory_ease)
+        return false;
+    if (wait <= 0)
+        return true;
+    if (broker->memory > broker->memory_page)
+        evtimer_add(broker->pressure_timer, &(struct timeval){.tv_usec = wait * 1000});
+    return false;
+}
+
+static void broker_pressure_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct broker *broker = arg;
+
+    (void)fd;
+    (void)what;
+    loop_defer(broker->loop, &broker->pressure);
 }
 
 static void broker_pressure(struct loop_task *task)
 {
     struct broker *broker = HARK_CONTAINER(task, struct broker, pressure);
-    int64_t now = loop_now(broker->loop);
     bool alarm;
 
-    if (broker->memory > broker->memory_ease && now - broker->paged_at >= BROKER_PAGE_MS) {
+    if (broker_may_page_out(broker)) {
         broker_page_out(broker);
-        broker->paged_at = now;
+        broker->paged_at = loop_now(broker->loop);
     }
     alarm = broker_used(broker) >= (broker->memory_alarm ? broker->options.memory_limit / 10 * 9
                                                         : broker->options.memory_limit);
@@ -277,6 +314,11 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *option
     broker->refused = (struct log_limit){.burst = 5, .period_ms = 60000};
     broker->next_queue = (uint64_t)broker_wall() << 20; /* so that a number is never used again */
     init_amqp_pool(&broker->pool, 16384);
+    broker->pressure_timer = evtimer_new(loop_base(loop), broker_pressure_again, broker);
+    if (broker->pressure_timer == NULL) {
+        snprintf(error, size, "no memory for the broker");
+        goto fail;
+    }
     broker_set_options(broker, options);
     broker->store = store_open(loop, &store, &ops, broker, error, size);
     if (broker->store == NULL)
@@ -392,6 +434,8 @@ void broker_free(struct broker *broker)
         users_free(broker->users);
     if (broker->stop_timer != NULL)
         event_free(broker->stop_timer);
+    if (broker->pressure_timer != NULL)
+        event_free(broker->pressure_timer);
     loop_task_cancel(broker->loop, &broker->confirm);
     loop_task_cancel(broker->loop, &broker->pressure);
     accounts_free(broker);

@@ -45,11 +45,13 @@ struct broker {
     uint64_t memory;       /* bytes of messages in memory */
     uint64_t memory_ease;  /* above: queues drop what is on disk too, as far as it is their tail; */
     uint64_t memory_page;  /* above: they leave their tails on disk, whatever they are */
+    uint64_t gathered;     /* bytes of what is on its way: contents not yet whole, transactions not yet committed */
     bool memory_alarm;     /* above the limit */
     char disk_alarm[256];  /* why; empty: none */
     bool slow_disk;        /* too much waits for the store */
     struct loop_task pressure;
     int64_t paged_at;      /* ms: when queues were last asked for memory */
+    struct event *pressure_timer; /* until they may be asked again */
 
     struct peer_channel *confirming; /* channels with confirms to send: a list */
     struct loop_task confirm;
@@ -71,6 +73,14 @@ static inline void broker_charge(struct broker *broker, int64_t bytes)
 {
     broker->memory += (uint64_t)bytes;
     if (HARK_UNLIKELY(broker->memory > broker->memory_ease || broker->memory_alarm))
+        loop_defer(broker->loop, &broker->pressure);
+}
+
+/* The same for what is not in a queue yet. */
+static inline void broker_gather(struct broker *broker, int64_t bytes)
+{
+    broker->gathered += (uint64_t)bytes;
+    if (HARK_UNLIKELY(broker->gathered > broker->memory_ease || broker->memory_alarm))
         loop_defer(broker->loop, &broker->pressure);
 }
 

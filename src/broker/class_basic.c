@@ -177,6 +177,7 @@ bool class_basic_get(struct peer_channel *channel, struct queue *queue, bool no_
     };
     peer_put(channel->peer, channel->number, AMQP_BASIC_GET_OK_METHOD, &ok);
     peer_channel_put_entry(channel, queue, &entry);
+    peer_answered(channel->peer, message->body.length + message->raw_properties.length);
     if (outstanding == NULL)
         queue_acknowledged(queue, &entry);
     return true;

@@ -133,6 +133,7 @@ static void publish_return(struct peer_channel *channel, const struct message *m
 
     peer_put(channel->peer, channel->number, AMQP_BASIC_RETURN_METHOD, &returned);
     peer_channel_put_content(channel, message->raw_properties, message->body);
+    peer_answered(channel->peer, message->body.length + message->raw_properties.length);
 }
 
 /* ---- direct reply-to ---- */

@@ -23,10 +23,12 @@ struct transaction {
 static int transaction_add(struct peer_channel *channel, const struct transaction_step *step, struct reply *error)
 {
     struct transaction *transaction = channel->transaction;
-    size_t bytes = step->message != NULL ? step->message->body.length : 0;
+    size_t bytes = sizeof(*step);
 
+    if (step->message != NULL)
+        bytes += sizeof(*step->message) + step->message->raw_properties.length + step->message->body.length;
     if (transaction->count >= TRANSACTION_MAX ||
-        transaction->bytes + bytes > channel->peer->broker->options.max_message_size)
+        (transaction->count > 0 && transaction->bytes + bytes > channel->peer->broker->options.max_message_size))
         return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
                          "a transaction may hold %d messages and %llu bytes in all: commit more often",
                          TRANSACTION_MAX, (unsigned long long)channel->peer->broker->options.max_message_size);
@@ -41,6 +43,7 @@ static int transaction_add(struct peer_channel *channel, const struct transactio
     }
     transaction->steps[transaction->count++] = *step;
     transaction->bytes += bytes;
+    broker_gather(channel->peer->broker, (int64_t)bytes);
     return 0;
 }
 
@@ -67,21 +70,30 @@ int transaction_add_settle(struct peer_channel *channel, uint64_t tag, bool mult
     return transaction_add(channel, &step, error);
 }
 
-static void transaction_clear(struct transaction *transaction)
+static void transaction_clear(struct peer_channel *channel)
 {
+    struct transaction *transaction = channel->transaction;
+
     for (size_t i = 0; i < transaction->count; i++)
         message_drop(transaction->steps[i].message);
+    broker_gather(channel->peer->broker, -(int64_t)transaction->bytes);
     transaction->count = 0;
     transaction->bytes = 0;
 }
 
-void transaction_free(struct transaction *transaction)
+uint64_t transaction_bytes(const struct peer_channel *channel)
 {
-    if (transaction == NULL)
+    return channel->transaction != NULL ? channel->transaction->bytes : 0;
+}
+
+void transaction_free(struct peer_channel *channel)
+{
+    if (channel->transaction == NULL)
         return;
-    transaction_clear(transaction);
-    free(transaction->steps);
-    free(transaction);
+    transaction_clear(channel);
+    free(channel->transaction->steps);
+    free(channel->transaction);
+    channel->transaction = NULL;
 }
 
 static int transaction_commit(struct peer_channel *channel, struct reply *error)
@@ -106,7 +118,7 @@ static int transaction_commit(struct peer_channel *channel, struct reply *error)
         result = exchange == NULL ? class_no_exchange(channel, step->message->exchange, error)
                                   : class_publish_now(channel, exchange, step->message, step->mandatory, &batch, error);
     }
-    transaction_clear(transaction);
+    transaction_clear(channel);
     if (result == 0 && batch != 0)
         peer_hold(channel->peer);
     return result;
@@ -149,7 +161,7 @@ int class_tx(struct peer_channel *channel, const amqp_method_t *method, struct r
         peer_channel_answer(channel, false, AMQP_TX_COMMIT_OK_METHOD, &(amqp_tx_commit_ok_t){0});
         return 0;
     }
-    transaction_clear(channel->transaction);
+    transaction_clear(channel);
     peer_channel_answer(channel, false, AMQP_TX_ROLLBACK_OK_METHOD, &(amqp_tx_rollback_ok_t){0});
     return 0;
 }

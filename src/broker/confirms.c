@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#define CONFIRMS_BYTES 21 /* a frame of basic.ack */
+
 void confirms_add(struct peer_channel *channel, uint64_t batch, bool nack)
 {
     struct confirm *last;
@@ -54,6 +56,7 @@ static void confirms_put(struct peer_channel *channel, uint64_t last, bool nack)
 
     if (HARK_LIKELY(!nack)) {
         method_put_ack(peer_out(channel->peer), channel->number, last, multiple);
+        peer_answered(channel->peer, CONFIRMS_BYTES);
         peer_send(channel->peer);
     } else {
         peer_put(channel->peer, channel->number, AMQP_BASIC_NACK_METHOD, &refused);

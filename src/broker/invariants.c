@@ -17,7 +17,7 @@
     } while (0)
 
 struct sums {
-    uint64_t ready, unacked, memory;
+    uint64_t ready, unacked, memory, gathered;
     unsigned queues, consumers, channels, peers;
 };
 
@@ -81,6 +81,7 @@ static void check_channel(const struct peer_channel *channel, struct sums *sums)
     CHECK(count == all->count);
     CHECK(channel->unacked <= count);
     CHECK(channel->confirmed <= channel->published);
+    sums->gathered += channel->gathered + transaction_bytes(channel);
     sums->unacked += count;
     sums->channels++;
 }
@@ -102,6 +103,7 @@ void broker_check(const struct broker *broker)
     CHECK(sums.ready == broker->ready_count);
     CHECK(sums.unacked == broker->unacked_count);
     CHECK(sums.memory == broker->memory);
+    CHECK(sums.gathered == broker->gathered);
     CHECK(sums.queues == broker->queue_count);
     CHECK(sums.consumers == broker->consumer_count);
     CHECK(sums.channels == broker->channel_count);

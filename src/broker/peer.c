@@ -55,7 +55,11 @@ void peer_send(struct peer *peer)
 
 void peer_put(struct peer *peer, uint16_t channel, uint32_t id, const void *decoded)
 {
-    method_put(peer_out(peer), channel, id, decoded);
+    struct buf *out = peer_out(peer);
+    size_t before = buf_length(out);
+
+    method_put(out, channel, id, decoded);
+    peer_answered(peer, buf_length(out) - before);
     peer_send(peer);
 }
 
@@ -114,6 +118,7 @@ void peer_release(struct peer *peer, uint64_t committed)
     DL_DELETE2(peer->broker->holding, peer, hold_prev, hold_next);
     buf_clear(&peer->held);
     buf_trim(&peer->held, 0);
+    peer_watch_output(peer);
     for (unsigned i = 0; i < peer->channel_slots; i++)
         if (peer->channels[i] != NULL)
             peer_channel_wake(peer->channels[i]);
@@ -194,9 +199,7 @@ void peer_fail(struct peer *peer, const struct reply *error)
         return;
     log_warning("connection %s closed while %s: %u %s", peer->name, peer_doing(peer), error->code, error->text);
     peer_close_channels(peer);
-    if (peer->blocked || peer->slowed)
-        link_resume(peer->link); /* or its close-ok would never be read */
-    peer->blocked = peer->slowed = false;
+    peer_let_go(peer); /* or its close-ok would never be read */
     peer_put(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
     peer_set_state(peer, PEER_CLOSING);
     peer_set_timer(peer, PEER_CLOSE_MS);
@@ -360,46 +363,6 @@ static void peer_frame(void *arg, const struct frame *frame)
         peer_fail(peer, &error);
 }
 
-/* ---- alarms ---- */
-
-void peer_published(struct peer *peer)
-{
-    struct broker *broker = peer->broker;
-    const char *reason = broker->memory_alarm ? "low on memory" : "low on disk";
-    amqp_connection_blocked_t blocked = {.reason = amqp_span(span_str(reason))};
-
-    if (broker->slow_disk && !peer->slowed) {
-        peer->slowed = true;
-        link_pause(peer->link);
-    }
-    if (!broker_is_blocked(broker) || peer->blocked)
-        return;
-    peer->blocked = true;
-    link_pause(peer->link);
-    log_warning("connection %s is blocked: the broker is %s", peer->name, reason);
-    if (peer->takes_blocked) {
-        peer->told = true;
-        peer_put(peer, 0, AMQP_CONNECTION_BLOCKED_METHOD, &blocked);
-    }
-}
-
-void peer_watch_alarm(struct peer *peer)
-{
-    amqp_connection_unblocked_t unblocked = {0};
-
-    if (peer->slowed && !peer->broker->slow_disk) {
-        peer->slowed = false;
-        link_resume(peer->link);
-    }
-    if (!peer->blocked || broker_is_blocked(peer->broker))
-        return;
-    peer->blocked = false;
-    link_resume(peer->link);
-    if (peer->told)
-        peer_put(peer, 0, AMQP_CONNECTION_UNBLOCKED_METHOD, &unblocked);
-    peer->told = false;
-}
-
 /* ---- the link ---- */
 
 static void peer_opened(void *arg)
@@ -428,9 +391,15 @@ static void peer_drained(void *arg)
 {
     struct peer *peer = arg;
 
+    peer_watch_output(peer);
     for (unsigned i = 0; i < peer->channel_slots; i++)
         if (peer->channels[i] != NULL)
             peer_channel_wake(peer->channels[i]);
+}
+
+static void peer_hangup(void *arg)
+{
+    peer_hung_up(arg);
 }
 
 static void peer_lost(void *arg, const struct reply *error, const char *why)
@@ -453,6 +422,7 @@ static const struct link_ops peer_link_ops = {
     .header = peer_header,
     .frame = peer_frame,
     .drained = peer_drained,
+    .hangup = peer_hangup,
     .closed = peer_lost,
 };
 

@@ -68,7 +68,10 @@ struct peer {
 
     bool publishes; /* since an alarm */
     bool blocked, told; /* reading is paused because of an alarm; connection.blocked was sent */
-    bool slowed;    /* reading is paused because the disk is slow */
+    bool slowed;    /* reading is paused because the disk is slow, */
+    bool stuffed;   /* because the client does not read its answers */
+    bool leaving;   /* the client has closed: what it has sent is read, and then it is gone */
+    size_t answered; /* bytes of answers since the output was last known to be short */
 
     struct event *timer; /* handshake, close-ok */
     struct loop_task reap;
@@ -98,6 +101,15 @@ void peer_end(struct peer *peer, const char *why);
 void peer_finish(struct peer *peer, int64_t ms);
 void peer_forget_channel(struct peer *peer, struct peer_channel *channel);
 
+/* peer_flow.c: an answer to what it has asked was put, not a delivery, which stops by itself. Who asks and does not read is
+ * not read from either. */
+void peer_answered(struct peer *peer, size_t bytes);
+/* Output has left. */
+void peer_watch_output(struct peer *peer);
+/* The client has closed its end: a publisher that is held would otherwise never be known to be gone. */
+void peer_hung_up(struct peer *peer);
+/* Reading goes on, whatever the reason was not to. */
+void peer_let_go(struct peer *peer);
 /* It has published: if there is an alarm, it has to wait. */
 void peer_published(struct peer *peer);
 /* The alarm is over (or another one has begun), the disk keeps up again. */

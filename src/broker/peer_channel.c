@@ -20,6 +20,20 @@ struct peer_channel *peer_channel_open(struct peer *peer, uint16_t number)
     return channel;
 }
 
+/* What has come of a message's body counts for the broker's memory. */
+static void peer_channel_gather(struct peer_channel *channel)
+{
+    const struct content *content = &channel->content;
+    size_t now = content_is_idle(content) || content->oversized ? 0 : (size_t)content->filled;
+
+    if (HARK_LIKELY(now == channel->gathered))
+        return;
+    broker_gather(channel->peer->broker, (int64_t)(now - channel->gathered));
+    channel->gathered = now;
+    if (HARK_UNLIKELY(now > 0 && broker_is_blocked(channel->peer->broker)))
+        peer_published(channel->peer);
+}
+
 /* ---- the end ---- */
 
 /* What the client has and what it was to get: everything goes back or away. */
@@ -34,8 +48,7 @@ static void peer_channel_clear(struct peer_channel *channel)
         queue_wait_no_more(&channel->getter);
         link_resume(channel->peer->link);
     }
-    transaction_free(channel->transaction);
-    channel->transaction = NULL;
+    transaction_free(channel);
     if (settle_deliveries(channel, 0, true, SETTLE_REQUEUE, &unused) != 0)
         log_error("connection %s: %s", channel->peer->name, unused.text);
     HASH_ITER(hh, channel->consumers, consumer, next)
@@ -47,6 +60,7 @@ static void peer_channel_clear(struct peer_channel *channel)
     channel->in_confirming = false;
     channel->confirm_count = 0;
     content_reset(&channel->content);
+    peer_channel_gather(channel);
 }
 
 void peer_channel_free(struct peer_channel *channel)
@@ -173,6 +187,7 @@ static int peer_channel_content(struct peer_channel *channel, const struct frame
     int result = content_frame(&channel->content, frame, channel->peer->broker->options.max_message_size, &message,
                                error);
 
+    peer_channel_gather(channel);
     return result <= 0 ? result : class_publish(channel, message, error);
 }
 

@@ -46,6 +46,7 @@ struct peer_channel {
     bool flow;    /* channel.flow: the client wants deliveries */
 
     struct content content;
+    size_t gathered; /* bytes of it, as the broker counts them */
     struct method_publish_flags {
         bool mandatory, immediate;
     } publishing;
@@ -148,6 +149,7 @@ int transaction_add_publish(struct peer_channel *channel, struct exchange *excha
                             struct reply *error) HARK_MUSTCHECK;
 int transaction_add_settle(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,
                            struct reply *error) HARK_MUSTCHECK;
-void transaction_free(struct transaction *transaction);
+uint64_t transaction_bytes(const struct peer_channel *channel);
+void transaction_free(struct peer_channel *channel);
 
 #endif

@@ -11,9 +11,9 @@
 
 #include "base/log.h"
 
-#define PAGE_LOW 1024             /* fewer ready messages in memory: read more */
+#define PAGE_LOW 1024             /* fewer ready messages in memory, */
 #define PAGE_COUNT 2048           /* messages read at once, */
-#define PAGE_BYTES (1024 * 1024)  /* or bytes of bodies */
+#define PAGE_BYTES (1024 * 1024)  /* or bytes of bodies, both in memory and read */
 
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
@@ -159,7 +159,8 @@ void queue_page_in(struct queue *queue)
     if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
         return;
     in_memory = queue->ready_count - queue->paged.count;
-    if (in_memory >= PAGE_LOW || !queue_is_wanted(queue, in_memory))
+    if (in_memory >= PAGE_LOW || !queue_is_wanted(queue, in_memory) ||
+        (in_memory > 0 && queue->ready_bytes - queue->paged.bytes >= PAGE_BYTES))
         return;
     queue->paged.read_until = queue->next_position;
     queue->paged.read = store_read(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position,

@@ -37,6 +37,8 @@ struct link_ops {
     /* What was readable has been handed over; `full`: the last read filled its buffer, so more is waiting. A place
      * to batch. Optional. */
     void (*batch)(void *arg, bool full);
+    /* The peer has closed its end while reading was paused: what it has sent before can still be read. Optional. */
+    void (*hangup)(void *arg);
     /* The write buffer went down to the mark after link_is_full() was true. Optional. */
     void (*drained)(void *arg);
     /* Over, never called by link_close(). `why` names what happened while doing what ("while connecting:

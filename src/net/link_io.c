@@ -285,9 +285,11 @@ static void link_readable(struct link *link)
         link_drop(link);
     else if (link->state != LINK_OPEN)
         return;
-    else if (link->pauses > 0)
+    else if (link->pauses > 0) {
         link_arm_read(link, false);
-    else
+        if (link->ops->hangup != NULL)
+            event_add(link->hangup, NULL);
+    } else
         link_read(link);
 }
 
@@ -311,6 +313,17 @@ static void link_event(evutil_socket_t fd, short what, void *arg)
         link_readable(link);
 }
 
+/* Whoever is not read from would otherwise never be known to be gone. */
+static void link_hangup(evutil_socket_t fd, short what, void *arg)
+{
+    struct link *link = arg;
+
+    (void)fd;
+    (void)what;
+    if (link->state == LINK_OPEN && link->pauses > 0)
+        link->ops->hangup(link->arg);
+}
+
 /* ---- pausing ---- */
 
 bool link_is_paused(const struct link *link)
@@ -329,6 +342,7 @@ void link_resume(struct link *link)
     if (link->pauses == 0 || --link->pauses > 0 || link->state != LINK_OPEN)
         return;
     link->heartbeat.read = loop_now(link->loop);
+    event_del(link->hangup);
     link_arm_read(link, true);
     /* Neither frames that are here already nor bytes within TLS make the descriptor readable. */
     if (buf_length(&link->in) > 0 || stream_is_tls(&link->stream))
@@ -358,8 +372,9 @@ int link_watch(struct link *link)
 
     link->readable = event_new(base, link->stream.fd, EV_READ | EV_PERSIST, link_event, link);
     link->writable = event_new(base, link->stream.fd, EV_WRITE | EV_PERSIST, link_event, link);
+    link->hangup = event_new(base, link->stream.fd, EV_CLOSED, link_hangup, link);
     link->again = evtimer_new(base, link_event, link);
-    if (link->readable == NULL || link->writable == NULL || link->again == NULL)
+    if (link->readable == NULL || link->writable == NULL || link->hangup == NULL || link->again == NULL)
         return -1;
     link_arm_read(link, true);
     return 0;
@@ -371,8 +386,10 @@ void link_unwatch(struct link *link)
         event_free(link->readable);
     if (link->writable != NULL)
         event_free(link->writable);
+    if (link->hangup != NULL)
+        event_free(link->hangup);
     if (link->again != NULL)
         event_free(link->again);
-    link->readable = link->writable = link->again = NULL;
+    link->readable = link->writable = link->hangup = link->again = NULL;
     link->read_armed = link->write_armed = false;
 }

@@ -35,6 +35,7 @@ struct link {
     bool loopback;
 
     struct event *readable, *writable;
+    struct event *hangup; /* armed when paused with something to read: the peer may have gone */
     struct event *again;  /* TLS holds bytes back: the descriptor will not say so */
     struct event *timer;  /* the deadline, or heartbeats */
     struct loop_task flush, resume, linger, reap;

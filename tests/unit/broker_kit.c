@@ -107,22 +107,32 @@ void raw_put(struct raw_client *client, uint16_t channel, uint32_t id, const voi
     method_put(&client->out, channel, id, decoded);
 }
 
-void raw_put_publish(struct raw_client *client, uint16_t channel, const char *exchange, const char *key,
-                     const struct properties *properties, size_t body)
+static void put_content(struct raw_client *client, uint16_t channel, const struct properties *properties, size_t body)
 {
     static uint8_t bytes[1 << 20];
     struct properties none = {0};
     struct buf raw = {0};
 
     ck_assert_uint_le(body, sizeof(bytes));
-    method_put_publish(&client->out, channel, span_str(exchange), span_str(key), false);
     properties_put(&raw, properties != NULL ? properties : &none);
     content_put(&client->out, channel, FRAME_LIMIT, buf_span(&raw), span_of(bytes, body));
     buf_free(&raw);
 }
 
-/* Sends what can be sent now. */
-static void client_push(struct raw_client *client)
+void raw_put_publish(struct raw_client *client, uint16_t channel, const char *exchange, const char *key,
+                     const struct properties *properties, size_t body)
+{
+    method_put_publish(&client->out, channel, span_str(exchange), span_str(key), false);
+    put_content(client, channel, properties, body);
+}
+
+void raw_put_mandatory(struct raw_client *client, uint16_t channel, const char *exchange, const char *key, size_t body)
+{
+    method_put_publish(&client->out, channel, span_str(exchange), span_str(key), true);
+    put_content(client, channel, NULL, body);
+}
+
+void raw_push(struct raw_client *client)
 {
     while (buf_length(&client->out) > 0 && !client->gone) {
         ssize_t put = send(client->fd, client->out.data + client->out.start, buf_length(&client->out),
@@ -142,7 +152,7 @@ void raw_flush(struct raw_client *client)
     int64_t end = clock_ms() + WAIT_MS;
 
     ck_assert(!client->out.failed);
-    for (client_push(client); buf_length(&client->out) > 0 && !client->gone; client_push(client)) {
+    for (raw_push(client); buf_length(&client->out) > 0 && !client->gone; raw_push(client)) {
         broking_turn(client->kit, false);
         ck_assert_msg(clock_ms() < end, "the broker does not read");
     }
@@ -192,7 +202,7 @@ uint32_t raw_next(struct raw_client *client, int64_t ms)
             buf_clear(&client->in);
         if (client->gone || clock_ms() >= end)
             return 0;
-        client_push(client);
+        raw_push(client);
         broking_turn(client->kit, false);
         client_pull(client);
     }

@@ -43,6 +43,10 @@ void raw_disconnect(struct raw_client *client); /* just closes */
 void raw_put(struct raw_client *client, uint16_t channel, uint32_t id, const void *decoded);
 void raw_put_publish(struct raw_client *client, uint16_t channel, const char *exchange, const char *key,
                      const struct properties *properties, size_t body);
+void raw_put_mandatory(struct raw_client *client, uint16_t channel, const char *exchange, const char *key, size_t body);
+/* Sends what can be sent now. */
+void raw_push(struct raw_client *client);
+/* Sends it all, while the broker works. */
 void raw_flush(struct raw_client *client);
 /* The next method that has come; 0: none within `ms` or the connection is over. Contents are counted only. */
 uint32_t raw_next(struct raw_client *client, int64_t ms);
