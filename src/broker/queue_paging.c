@@ -11,9 +11,10 @@
 
 #include "base/log.h"
 
-#define PAGE_LOW 1024             /* fewer ready messages in memory, */
-#define PAGE_COUNT 2048           /* messages read at once, */
-#define PAGE_BYTES (1024 * 1024)  /* or bytes of bodies, both in memory and read */
+/* A read waits for the sync that is going on, some milliseconds: what is in memory has to last for as long. */
+#define PAGE_LOW 2048                /* fewer ready messages in memory (no more than BROKER_KEEP), */
+#define PAGE_COUNT 8192              /* messages read at once, */
+#define PAGE_BYTES (4 * 1024 * 1024) /* or bytes of bodies, both in memory and read */
 
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
