@@ -185,8 +185,8 @@ static int json_put_number(struct json_place *place, const cJSON *value, struct 
 
     if (!isfinite(number))
         return json_fail(place, "the number is too large");
-    if (number == trunc(number)) {
-        if (fabs(number) >= JSON_WHOLE_MAX)
+    if (number > JSON_WHOLE_MAX || number < -JSON_WHOLE_MAX || number == (double)(int64_t)number) {
+        if (number >= JSON_WHOLE_MAX || number <= -JSON_WHOLE_MAX)
             return json_fail(place, "expected a whole number below 2^53 (larger ones are not read exactly)");
         json_put_kind(to, value, 'l');
         buf_put_u64(to, (uint64_t)(int64_t)number);
