@@ -48,7 +48,8 @@ static struct binding *binding_new(struct exchange *source, struct queue *queue,
     binding->identity = span_of(binding->bytes, binding_identity(binding->bytes, queue, exchange, key, arguments));
     binding->arguments = span_of(binding->bytes + length - arguments.length, arguments.length);
     binding->key = span_of(binding->bytes + length - arguments.length - key.length, key.length);
-    binding->durable = source->durable && (queue != NULL ? queue->durable : exchange->durable);
+    /* An exclusive queue does not outlive its connection, let alone the process. */
+    binding->durable = source->durable && (queue != NULL ? queue->durable && !queue->exclusive : exchange->durable);
     return binding;
 }
 

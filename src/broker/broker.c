@@ -67,6 +67,7 @@ void broker_remove_vhost(struct vhost *vhost)
         peer_finish(peer, BROKER_LAST_MS);
     }
     deaths_run(broker);
+    deaths_forget(broker, vhost);
     accounts_forget_vhost(broker, vhost->name);
     HASH_DELETE(hh, broker->vhosts, vhost);
     vhost_delete(vhost);
@@ -287,6 +288,16 @@ static void broker_close_ports(struct broker *broker)
 
 /* ---- life ---- */
 
+static void broker_rest_of_deaths(evutil_socket_t fd, short what, void *arg)
+{
+    struct broker *broker = arg;
+
+    (void)fd;
+    (void)what;
+    broker->deaths.resting = false;
+    deaths_run(broker);
+}
+
 void broker_set_options(struct broker *broker, const struct broker_options *options)
 {
     broker->options = *options;
@@ -315,7 +326,8 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *option
     broker->next_queue = (uint64_t)broker_wall() << 20; /* so that a number is never used again */
     init_amqp_pool(&broker->pool, 16384);
     broker->pressure_timer = evtimer_new(loop_base(loop), broker_pressure_again, broker);
-    if (broker->pressure_timer == NULL) {
+    broker->deaths.rest = evtimer_new(loop_base(loop), broker_rest_of_deaths, broker);
+    if (broker->pressure_timer == NULL || broker->deaths.rest == NULL) {
         snprintf(error, size, "no memory for the broker");
         goto fail;
     }
@@ -423,6 +435,7 @@ void broker_free(struct broker *broker)
     {
         peer_end(peer, "the broker stops");
     }
+    deaths_forget(broker, NULL);
     HASH_ITER(hh, broker->vhosts, vhost, next)
     {
         HASH_DELETE(hh, broker->vhosts, vhost);
@@ -439,7 +452,8 @@ void broker_free(struct broker *broker)
     loop_task_cancel(broker->loop, &broker->confirm);
     loop_task_cancel(broker->loop, &broker->pressure);
     accounts_free(broker);
-    deaths_free(&broker->deaths);
+    if (broker->deaths.rest != NULL)
+        event_free(broker->deaths.rest);
     route_free(&broker->route);
     empty_amqp_pool(&broker->pool);
     free(broker);

@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#define DEATHS_AT_ONCE 2000 /* then it is the others' turn */
+
 static const char *const death_reasons[] = {
     [DEATH_REJECTED] = "rejected",
     [DEATH_EXPIRED] = "expired",
@@ -51,9 +53,27 @@ void deaths_add(struct queue *queue, const struct entry *entry, enum death_reaso
     queue->references++;
 }
 
-void deaths_free(struct deaths *deaths)
+void deaths_forget(struct broker *broker, const struct vhost *vhost)
 {
+    struct deaths *deaths = &broker->deaths;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < deaths->end; i++) {
+        struct death *death = &deaths->items[i];
+
+        if (vhost != NULL && death->queue->vhost != vhost) {
+            deaths->items[kept++] = *death;
+            continue;
+        }
+        queue_drop_entry(death->queue, &death->entry);
+        queue_release(death->queue);
+    }
+    deaths->end = deaths->turned = kept;
+    if (kept > 0)
+        return;
     free(deaths->items);
+    deaths->items = NULL;
+    deaths->capacity = 0;
 }
 
 /* ---- the header x-death ---- */
@@ -244,30 +264,42 @@ static void death_publish(struct broker *broker, const struct death *death)
     message_drop(letter);
 }
 
+/* What has been added since: the first of it is next. */
+static void deaths_turn(struct deaths *deaths)
+{
+    for (size_t low = deaths->turned, high = deaths->end; low + 1 < high; low++, high--) {
+        struct death other = deaths->items[low];
+
+        deaths->items[low] = deaths->items[high - 1];
+        deaths->items[high - 1] = other;
+    }
+    deaths->turned = deaths->end;
+}
+
 void deaths_run(struct broker *broker)
 {
     struct deaths *deaths = &broker->deaths;
+    unsigned left = DEATHS_AT_ONCE;
 
-    if (HARK_LIKELY(deaths->start == deaths->end) || deaths->running)
+    if (HARK_LIKELY(deaths->end == 0) || deaths->running || deaths->resting)
         return;
     deaths->running = true;
-    while (deaths->start < deaths->end) {
-        struct death death = deaths->items[deaths->start++];
+    for (deaths_turn(deaths); deaths->end > 0 && left > 0; left--, deaths_turn(deaths)) {
+        struct death death = deaths->items[--deaths->end];
 
+        deaths->turned = deaths->end;
         if (!death.queue->deleted)
             death_publish(broker, &death);
         queue_forget_entry(death.queue, &death.entry);
         queue_release(death.queue);
-        if (deaths->start > 1024 && deaths->start * 2 > deaths->end) { /* what is done gives way */
-            deaths->end -= deaths->start;
-            memmove(deaths->items, deaths->items + deaths->start, deaths->end * sizeof(*deaths->items));
-            deaths->start = 0;
-        }
     }
-    deaths->start = deaths->end = 0;
     deaths->running = false;
-    if (deaths->capacity > 4096) { /* a crowd has passed */
+    if (deaths->end > 0) {
+        deaths->resting = true;
+        evtimer_add(deaths->rest, &(struct timeval){0});
+    } else if (deaths->capacity > 4096) { /* a crowd has passed */
         free(deaths->items);
-        *deaths = (struct deaths){0};
+        deaths->items = NULL;
+        deaths->capacity = 0;
     }
 }

@@ -3,8 +3,10 @@
  * Dead letters: what expired, was too much or rejected goes to the queue's dead-letter exchange, with a record of it in the
  * header x-death.
  *
- * One death may cause others (a full queue that dead-letters into a full queue). So they wait in a
- * line, and are dealt with one after the other, before the method that caused them is done.
+ * One death may cause others (a full queue that dead-letters into a full queue), and in circles of full queues very
+ * many. So they are dealt with one after the other, each with all that it causes before the next, which bounds how many
+ * wait; before the method that caused them is done, or if they are many, in turns. One that waits still is in its queue as
+ * far as the disk is concerned.
  */
 #ifndef BROKER_DEATHS_H
 #define BROKER_DEATHS_H
@@ -13,6 +15,7 @@
 
 struct broker;
 struct queue;
+struct vhost;
 
 enum death_reason { DEATH_REJECTED, DEATH_EXPIRED, DEATH_MAXLEN, DEATH_DELIVERY_LIMIT };
 
@@ -23,15 +26,19 @@ struct death {
 };
 
 struct deaths {
-    struct death *items; /* a line: [start, end) */
-    size_t start, end, capacity;
+    struct death *items; /* the last is next */
+    size_t end, capacity;
+    size_t turned; /* behind: added since, the first of them is next */
     bool running;
+    bool resting; /* the turn has done its share */
+    struct event *rest; /* those left by one turn, in the next */
 };
 
 /* Takes the entry, which is no longer in the queue's rings; removes it from the store in the same batch that adds the dead letter. */
 void deaths_add(struct queue *queue, const struct entry *entry, enum death_reason reason);
-/* Deals with all that wait, unless this is called from within. */
+/* Deals with those that wait, or as many as one turn may take; not if called from within. */
 void deaths_run(struct broker *broker);
-void deaths_free(struct deaths *deaths);
+/* Those of this virtual host (NULL: all) are not dealt with: its queues go, or the process ends. */
+void deaths_forget(struct broker *broker, const struct vhost *vhost);
 
 #endif

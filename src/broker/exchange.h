@@ -20,6 +20,7 @@ typedef void (*exchange_chosen)(void *arg, struct binding *binding);
 
 struct exchange_type {
     const char *name;
+    bool keyless; /* the key does not matter */
     /* Keeps its index in step; 0, -1: no memory. NULL: it needs none. */
     int (*add)(struct exchange *exchange, struct binding *binding);
     void (*remove)(struct exchange *exchange, struct binding *binding);

@@ -187,8 +187,69 @@ static bool headers_equal(const struct table_entry *wanted, const struct table_e
     return wanted->kind == given->kind && span_equal(wanted->value, given->value);
 }
 
+/* A message's headers: in order of their names if they are many, so that each is found quickly. */
+struct headers {
+    struct span table;
+    struct table_entry *sorted; /* NULL: few, or no memory */
+    size_t count;
+};
+
+#define HEADERS_FEW 16
+
+static int headers_compare(const void *a, const void *b)
+{
+    const struct table_entry *left = a, *right = b;
+    size_t least = left->name.length < right->name.length ? left->name.length : right->name.length;
+    int order = least > 0 ? memcmp(left->name.data, right->name.data, least) : 0;
+
+    if (order == 0)
+        order = (left->name.length > right->name.length) - (left->name.length < right->name.length);
+    if (order == 0) /* the first of a name is the one that counts */
+        order = (left->whole.data > right->whole.data) - (left->whole.data < right->whole.data);
+    return order;
+}
+
+static void headers_sort(struct headers *headers, struct span table)
+{
+    struct table_entry entry;
+    size_t cursor = 0, count = 0;
+
+    *headers = (struct headers){.table = table};
+    while (table_next(table, &cursor, &entry))
+        count++;
+    if (HARK_LIKELY(count <= HEADERS_FEW))
+        return;
+    headers->sorted = malloc(count * sizeof(*headers->sorted));
+    if (headers->sorted == NULL)
+        return;
+    for (cursor = 0; table_next(table, &cursor, &entry);)
+        headers->sorted[headers->count++] = entry;
+    qsort(headers->sorted, headers->count, sizeof(*headers->sorted), headers_compare);
+}
+
+static bool headers_find(const struct headers *headers, struct span name, struct table_entry *entry)
+{
+    struct table_entry wanted = {.name = name}; /* before all that have it */
+    size_t low = 0, high = headers->count;
+
+    if (HARK_LIKELY(headers->sorted == NULL))
+        return table_find(headers->table, name, entry);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (headers_compare(&headers->sorted[middle], &wanted) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == headers->count || !span_equal(headers->sorted[low].name, name))
+        return false;
+    *entry = headers->sorted[low];
+    return true;
+}
+
 /* x-match: all, any: arguments that begin with x- do not count; all-with-x, any-with-x: they do, but for x-match. */
-static bool headers_match(struct span arguments, struct span headers)
+static bool headers_match(struct span arguments, const struct headers *headers)
 {
     struct table_entry wanted, given;
     bool all = true, with_x = false;
@@ -203,7 +264,7 @@ static bool headers_match(struct span arguments, struct span headers)
 
         if (span_is(wanted.name, "x-match") || (!with_x && headers_is(wanted.name, "x-")))
             continue;
-        equal = table_find(headers, wanted.name, &given) && headers_equal(&wanted, &given);
+        equal = headers_find(headers, wanted.name, &given) && headers_equal(&wanted, &given);
         if (equal != all)
             return !all;
     }
@@ -213,10 +274,16 @@ static bool headers_match(struct span arguments, struct span headers)
 static void headers_choose(struct exchange *exchange, const struct message *message, struct span key,
                            exchange_chosen chosen, void *arg)
 {
+    struct headers headers;
+
     (void)key;
+    if (exchange->bindings == NULL)
+        return;
+    headers_sort(&headers, message->properties.headers);
     for (struct binding *binding = exchange->bindings; binding != NULL; binding = binding->next)
-        if (headers_match(binding->arguments, message->properties.headers))
+        if (headers_match(binding->arguments, &headers))
             chosen(arg, binding);
+    free(headers.sorted);
 }
 
 static int headers_check(struct span arguments, struct reply *error)
@@ -238,9 +305,9 @@ static int headers_check(struct span arguments, struct reply *error)
 
 static const struct exchange_type exchange_types[] = {
     {.name = "direct", .add = direct_add, .remove = direct_remove, .choose = direct_choose, .free = direct_free},
-    {.name = "fanout", .choose = fanout_choose},
+    {.name = "fanout", .keyless = true, .choose = fanout_choose},
     {.name = "topic", .add = topic_add, .remove = topic_remove, .choose = topic_choose, .free = topic_free},
-    {.name = "headers", .choose = headers_choose, .check = headers_check},
+    {.name = "headers", .keyless = true, .choose = headers_choose, .check = headers_check},
 };
 
 const struct exchange_type *exchange_type_find(struct span name)

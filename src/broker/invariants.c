@@ -51,7 +51,7 @@ static void check_queue(const struct queue *queue, struct sums *sums)
         sums->memory += ring_at(&queue->paged.late, i)->charge;
     }
     CHECK(!queue->deleted && queue->ready_count == count && queue->ready_bytes == bytes);
-    CHECK(queue->references == 1 + queue->unacked_count);
+    CHECK(queue->references >= 1 + queue->unacked_count);
     for (const struct queue_consumer *consumer = queue->consumers; consumer != NULL; consumer = consumer->next) {
         CHECK(consumer->queue == queue);
         consumers++;
@@ -99,7 +99,8 @@ void broker_check(const struct broker *broker)
             if (peer->channels[i] != NULL)
                 check_channel(peer->channels[i], &sums);
     }
-    CHECK(broker->deaths.start == broker->deaths.end);
+    for (size_t i = 0; i < broker->deaths.end; i++)
+        sums.memory += broker->deaths.items[i].entry.charge;
     CHECK(sums.ready == broker->ready_count);
     CHECK(sums.unacked == broker->unacked_count);
     CHECK(sums.memory == broker->memory);

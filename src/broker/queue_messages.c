@@ -85,6 +85,8 @@ void queue_trim(struct queue *queue)
 
     if (HARK_LIKELY(!queue_is_over(queue, 0, 0)) || queue->policy.overflow != QUEUE_DROP_HEAD)
         return;
+    if (queue->expiring)
+        queue_expire(queue, broker_wall(), false);
     queue_deliver(queue); /* what a consumer can take is not too much */
     while (queue_is_over(queue, 0, 0) && (first = queue_first(queue, &ring)) != NULL) {
         entry = *first;

@@ -15,6 +15,8 @@
 #define PAGE_LOW 2048                /* fewer ready messages in memory (no more than BROKER_KEEP), */
 #define PAGE_COUNT 8192              /* messages read at once, */
 #define PAGE_BYTES (4 * 1024 * 1024) /* or bytes of bodies, both in memory and read */
+#define PAGE_FEW 64                  /* when nobody takes them, and only their time or number matters */
+#define PAGE_FEW_BYTES 65536
 
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
@@ -155,6 +157,7 @@ static bool queue_is_wanted(const struct queue *queue, uint64_t in_memory)
 
 void queue_page_in(struct queue *queue)
 {
+    bool taken = queue->consumers != NULL || queue->getters != NULL;
     uint64_t in_memory;
 
     if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
@@ -165,7 +168,8 @@ void queue_page_in(struct queue *queue)
         return;
     queue->paged.read_until = queue->next_position;
     queue->paged.read = store_read(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position,
-                                   PAGE_COUNT, PAGE_BYTES, queue_paged_in, queue);
+                                   taken ? PAGE_COUNT : PAGE_FEW, taken ? PAGE_BYTES : PAGE_FEW_BYTES, queue_paged_in,
+                                   queue);
     if (queue->paged.read == NULL)
         log_error("queue '%.*s' in vhost '%s': no memory to read it from disk", (int)queue->name.length,
                   (const char *)queue->name.data, queue->vhost->name);
@@ -201,6 +205,7 @@ void queue_restore(struct queue *queue, const struct store_figures *figures)
     queue->paged.bytes = figures->bytes;
     queue->paged.rank = 0;
     queue->paged.position = 0;
+    queue->expiring = figures->count > 0; /* for all that is known: the first ones will tell */
     queue->ready_count = figures->count;
     queue->ready_bytes = figures->bytes;
     queue_broker(queue)->ready_count += figures->count;

@@ -73,23 +73,35 @@ static void route_by_key(struct route *route, struct exchange *exchange, const s
     }
 }
 
-static void route_by_header(struct route *route, struct exchange *exchange, const struct message *message,
-                            const char *name)
+static void route_by_keys(struct route *route, struct exchange *exchange, const struct message *message,
+                          struct span keys)
 {
-    struct table_entry header, key;
+    struct table_entry key;
     size_t cursor = 0;
 
-    if (!table_find(message->properties.headers, span_str(name), &header) || header.kind != 'A')
-        return;
-    for (int left = ROUTE_KEYS; left > 0 && table_next_item(header.value, &cursor, &key); left--)
+    while (table_next_item(keys, &cursor, &key))
         if (key.kind == 'S')
             route_by_key(route, exchange, message, key.value);
 }
 
+/* CC or BCC. */
+static struct span route_more_keys(const struct message *message, const char *name)
+{
+    struct table_entry header;
+
+    if (!table_find(message->properties.headers, span_str(name), &header) || header.kind != 'A')
+        return span_of(NULL, 0);
+    return header.value;
+}
+
 int route_message(struct route *route, struct exchange *exchange, const struct message *message)
 {
-    bool more = message->properties.headers.length > 0;
+    struct span cc = {0}, bcc = {0};
 
+    if (message->properties.headers.length > 0) {
+        cc = route_more_keys(message, "CC");
+        bcc = route_more_keys(message, "BCC");
+    }
     route->count = route->pending = 0;
     route->failed = false;
     route->stamp++;
@@ -99,9 +111,9 @@ int route_message(struct route *route, struct exchange *exchange, const struct m
 
         route->chosen = 0;
         route_by_key(route, next, message, message->routing_key);
-        if (more) {
-            route_by_header(route, next, message, "CC");
-            route_by_header(route, next, message, "BCC");
+        if (HARK_UNLIKELY(cc.length + bcc.length > 0 && !next->type->keyless)) {
+            route_by_keys(route, next, message, cc);
+            route_by_keys(route, next, message, bcc);
         }
         if (HARK_UNLIKELY(route->chosen == 0 && next->alternate.length > 0)) {
             alternate = vhost_exchange(next->vhost, next->alternate);

@@ -9,8 +9,6 @@
 
 #include "broker/exchange.h"
 
-#define ROUTE_KEYS 1024 /* most keys in CC and BCC together */
-
 /* Reused for every message: owned by the broker. */
 struct route {
     struct queue **queues;
