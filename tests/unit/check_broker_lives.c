@@ -110,7 +110,6 @@ START_TEST(a_get_waits_while_the_connection_is_closed)
 
     queue_on_disk(3);
     get_and_wait();
-    broking_turn(&kit, false);
     ck_assert_int_eq(reply_set(&error, REPLY_CONNECTION_FORCED, 0, "shutdown"), -1);
     peer_fail(kit.broker->peers, &error);
     raw_expect(&a, AMQP_CONNECTION_CLOSE_METHOD);
