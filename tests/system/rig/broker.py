@@ -78,6 +78,10 @@ class Broker(abc.ABC):
         """How many AMQP connections to the vhost are open."""
 
     @abc.abstractmethod
+    def users(self):
+        """Names of the users of these connections."""
+
+    @abc.abstractmethod
     def close_connections(self, reason="closed by the test"):
         """Closes all connections to the vhost with connection.close 320 CONNECTION_FORCED."""
 

@@ -192,6 +192,9 @@ class Embedded(Broker):
     def connections(self):
         return len(self.ask("connections", vhost=self.vhost))
 
+    def users(self):
+        return {connection["user"] for connection in self.ask("connections", vhost=self.vhost)}
+
     def close_connections(self, reason="closed by the test"):
         self.ask("close-connections", vhost=self.vhost, reason=reason)
 

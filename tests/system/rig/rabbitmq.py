@@ -255,6 +255,11 @@ class RabbitMQ(Broker):
         return int(self.evaluate('length([1 || [{{vhost, <<"{0}">>}}] <- rabbit_networking:connection_info_all('
                                  '[vhost])]).'.format(self.vhost)))
 
+    def users(self):
+        return set(json.loads(self.evaluate(
+            'rabbit_json:encode([User || [{{user, User}}, {{vhost, <<"{0}">>}}] <- '
+            'rabbit_networking:connection_info_all([user, vhost])]).'.format(self.vhost))))
+
     def close_connections(self, reason="closed by the test"):
         self.evaluate('[rabbit_networking:close_connection(P, "{1}") || [{{pid, P}}, {{vhost, <<"{0}">>}}] <- '
                       'rabbit_networking:connection_info_all([pid, vhost])].'.format(self.vhost, reason))
