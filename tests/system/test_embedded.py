@@ -141,7 +141,7 @@ def test_killed_broker_loses_nothing(start, connect):
 def test_hanging_broker_is_replaced(start, connect):
     """A broker that stands still is killed after hang_timeout, as a worker is."""
     daemon = start(TOPOLOGY + forward(), hark="hang_timeout = 2s")
-    connect(daemon.url()).publish("events", "k", "0")
+    connect(daemon.url()).publish("events", "k", "0", message_id="0")
     first = daemon.wait_broker()
     os.kill(first, signal.SIGSTOP)
     daemon.wait_for_log(r"broker: pid %d has stood still for \d+ ms: killed" % first)
