@@ -92,6 +92,9 @@ struct record_reader {
     struct broker *broker;
     struct span name, value;
     bool bad, failed;
+    struct queue **queues; /* once the figures begin: by number */
+    size_t queue_count;
+    bool sorted;
 };
 
 static uint8_t record_take_u8(struct span *from, bool *bad)
@@ -235,25 +238,58 @@ static void records_read(void *arg, enum store_kind kind, struct span name, stru
                   log_escape(shown, sizeof(shown), name));
 }
 
-static void records_figures(void *arg, const struct store_figures *figures)
+static int records_compare(const void *a, const void *b)
 {
-    struct record_reader *reader = arg;
+    const struct queue *left = *(struct queue *const *)a, *right = *(struct queue *const *)b;
+
+    return (left->id > right->id) - (left->id < right->id);
+}
+
+/* All queues by their numbers: there may be as many figures as queues. */
+static void records_sort_queues(struct record_reader *reader)
+{
     struct vhost *vhost, *next;
     struct queue *queue, *after;
 
-    if (reader->broker->next_queue <= figures->queue)
-        reader->broker->next_queue = figures->queue + 1;
+    reader->sorted = true;
+    reader->queues = malloc((reader->broker->queue_count + 1) * sizeof(struct queue *));
+    if (reader->queues == NULL) {
+        reader->failed = true;
+        return;
+    }
     HASH_ITER(hh, reader->broker->vhosts, vhost, next)
     {
         HASH_ITER(hh, vhost->queues, queue, after)
         {
-            if (queue->id == figures->queue) {
-                queue_restore(queue, figures);
-                return;
-            }
+            reader->queues[reader->queue_count++] = queue;
         }
     }
-    store_drop_queue(reader->broker->store, figures->queue); /* its definition was removed and its messages not yet */
+    qsort(reader->queues, reader->queue_count, sizeof(struct queue *), records_compare);
+}
+
+static void records_figures(void *arg, const struct store_figures *figures)
+{
+    struct record_reader *reader = arg;
+    size_t low = 0, high;
+
+    if (reader->broker->next_queue <= figures->queue)
+        reader->broker->next_queue = figures->queue + 1;
+    if (!reader->sorted)
+        records_sort_queues(reader);
+    if (reader->failed)
+        return;
+    for (high = reader->queue_count; low < high;) {
+        size_t middle = low + (high - low) / 2;
+
+        if (reader->queues[middle]->id < figures->queue)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < reader->queue_count && reader->queues[low]->id == figures->queue)
+        queue_restore(reader->queues[low], figures);
+    else /* its definition was removed and its messages not yet */
+        store_drop_queue(reader->broker->store, figures->queue);
 }
 
 int records_recover(struct broker *broker, char *error, size_t size)
@@ -261,7 +297,10 @@ int records_recover(struct broker *broker, char *error, size_t size)
     static const struct store_recovery recovery = {.record = records_read, .figures = records_figures};
     struct record_reader reader = {.broker = broker};
 
-    if (store_recover(broker->store, &recovery, &reader, error, size) != 0)
+    int result = store_recover(broker->store, &recovery, &reader, error, size);
+
+    free(reader.queues);
+    if (result != 0)
         return -1;
     if (!reader.failed)
         return 0;

@@ -227,6 +227,32 @@ START_TEST(bindings_of_exclusive_queues_go_with_them)
 }
 END_TEST
 
+START_TEST(many_queues_are_found_again)
+{
+    struct properties persistent = {.flags = PROPERTY_DELIVERY_MODE, .delivery_mode = 2};
+    amqp_queue_declare_t declare = {.durable = 1, .nowait = 1};
+    char name[16];
+
+    for (int i = 0; i < 5000; i++) {
+        snprintf(name, sizeof(name), "q%d", i);
+        declare.queue = amqp_span(span_str(name));
+        raw_put(&a, 1, AMQP_QUEUE_DECLARE_METHOD, &declare);
+        raw_put_publish(&a, 1, "", name, &persistent, 1);
+    }
+    while (raw_push(&a), buf_length(&a.out) > 0)
+        ck_assert_int_eq(loop_turn(kit.loop, false), 0);
+    let_it_work(3);
+    broking_sync(&kit);
+    raw_disconnect(&a);
+    raw_disconnect(&b);
+    broking_close(&kit);
+    broking_open(&kit);
+    ck_assert_uint_eq(kit.broker->ready_count, 5000);
+    raw_connect(&kit, &a);
+    raw_connect(&kit, &b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("broker");
@@ -242,6 +268,7 @@ int main(void)
     tcase_add_test(tests, what_has_expired_is_not_delivered_for_being_too_much);
     tcase_add_test(tests, dead_letters_in_circles_stop_nobody);
     tcase_add_test(tests, bindings_of_exclusive_queues_go_with_them);
+    tcase_add_test(tests, many_queues_are_found_again);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
