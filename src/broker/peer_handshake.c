@@ -33,7 +33,7 @@ static struct sasl_peer handshake_sasl(const struct peer *peer)
 void peer_greet(struct peer *peer)
 {
     struct sasl_peer sasl = handshake_sasl(peer);
-    struct span mechanisms = span_str(sasl_mechanisms(&sasl)), locales = span_str("en_US");
+    struct span mechanisms = span_str(sasl_mechanisms(peer->broker->users, &sasl)), locales = span_str("en_US");
     struct buf *out = peer_out(peer);
     struct span name = span_str("capabilities");
     size_t frame, properties, capabilities;

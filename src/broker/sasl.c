@@ -110,14 +110,30 @@ static struct user *sasl_external(struct sasl_attempt *attempt)
     return sasl_refuse(attempt, "EXTERNAL", name, " can only connect via localhost");
 }
 
-static bool sasl_offers_external(const struct sasl_peer *peer)
+static bool sasl_takes_external(const struct sasl_peer *peer)
 {
     return peer->trusted || peer->certificate_name != NULL;
 }
 
-const char *sasl_mechanisms(const struct sasl_peer *peer)
+/* Many clients with a certificate take EXTERNAL where it is offered, and do not try their password after it. */
+static bool sasl_offers_external(struct users *users, const struct sasl_peer *peer)
 {
-    return sasl_offers_external(peer) ? "EXTERNAL PLAIN AMQPLAIN" : "PLAIN AMQPLAIN";
+    struct user *user;
+
+    if (peer->trusted)
+        return true;
+    if (peer->certificate_name == NULL)
+        return false;
+    user = users_known(users, span_str(peer->certificate_name), true);
+    if (user == NULL)
+        return false;
+    user_drop(user);
+    return true;
+}
+
+const char *sasl_mechanisms(struct users *users, const struct sasl_peer *peer)
+{
+    return sasl_offers_external(users, peer) ? "EXTERNAL PLAIN AMQPLAIN" : "PLAIN AMQPLAIN";
 }
 
 struct user *sasl_login(struct users *users, const struct sasl_peer *peer, struct span mechanism, struct span response,
@@ -130,7 +146,7 @@ struct user *sasl_login(struct users *users, const struct sasl_peer *peer, struc
         return sasl_plain(&attempt);
     if (span_is(mechanism, "AMQPLAIN"))
         return sasl_amqplain(&attempt);
-    if (span_is(mechanism, "EXTERNAL") && sasl_offers_external(peer))
+    if (span_is(mechanism, "EXTERNAL") && sasl_takes_external(peer))
         return sasl_external(&attempt);
     who[0] = 0;
     reply_set(error, REPLY_COMMAND_INVALID, AMQP_CONNECTION_START_OK_METHOD, "%s authentication mechanism '%s'",

@@ -27,8 +27,9 @@ struct sasl_peer {
     const char *certificate_name; /* the verified client certificate's common name; NULL: none */
 };
 
-/* The mechanisms to offer, separated by blanks: "PLAIN AMQPLAIN", behind EXTERNAL where it can work. */
-const char *sasl_mechanisms(const struct sasl_peer *peer);
+/* The mechanisms to offer, separated by blanks: "PLAIN AMQPLAIN", behind EXTERNAL where it can work: to a certificate in
+ * the name of a user. Who uses it with another certificate unasked is refused as with a wrong password. */
+const char *sasl_mechanisms(struct users *users, const struct sasl_peer *peer);
 
 /* One reference. NULL with error: 403 with RabbitMQ's words for a login that fails; 502 for a malformed response, 503
  * for a mechanism that is not offered. `who` is for the log (never the password), escaped: the user's name, or as

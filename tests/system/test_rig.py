@@ -139,6 +139,7 @@ def test_wire_reads_what_it_writes():
 def test_certificates(broker):
     import ssl
     certs = broker.certificates
+    broker.add_user(certs.client_name)
     context = ssl.create_default_context(cafile=certs.ca)
     context.load_cert_chain(certs.client, certs.client_key)
     with socket.create_connection(("127.0.0.1", broker.tls_port)) as plain:

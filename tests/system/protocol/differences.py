@@ -20,7 +20,7 @@ DIFFERENCES = {
         "One kind of queue serves as classic and as quorum queue: x-delivery-limit counts for classic queues too, "
         "x-max-priority and x-queue-mode for quorum queues.",
     "EXTERNAL where it can work":
-        "The embedded broker offers the mechanism EXTERNAL to clients with a trusted certificate only.",
+        "The embedded broker offers the mechanism EXTERNAL only to clients with a trusted certificate in the name of a user.",
     "protocol headers of older versions":
         "RabbitMQ also understands AMQP 0-8 and 0-9; the embedded broker answers with the header of AMQP 0-9-1.",
     "names are bytes":
