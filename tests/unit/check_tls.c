@@ -455,9 +455,9 @@ END_TEST
 START_TEST(test_heartbeats)
 {
     meet_open();
-    link_set_heartbeat_ms(client.link, 60);
-    link_set_heartbeat_ms(server.link, 60);
-    peer_wait(loop, 300);
+    link_set_heartbeat_ms(client.link, 400);
+    link_set_heartbeat_ms(server.link, 400);
+    peer_wait(loop, 1000);
     ck_assert_uint_eq(client.closed + server.closed, 0);
     link_set_heartbeat_ms(server.link, 0);
     peer_until(loop, client.closed == 1);
