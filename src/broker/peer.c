@@ -104,7 +104,7 @@ void peer_release(struct peer *peer, uint64_t committed)
     length = free_marks < peer->mark_count ? peer->marks[free_marks].start : buf_length(&peer->held);
     if (peer->held.failed)
         link_out(peer->link)->failed = true;
-    else
+    else if (length > 0)
         buf_put(link_out(peer->link), peer->held.data + peer->held.start, length);
     peer->held.start += length;
     peer->mark_count -= free_marks;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole connection to the embedded broker, from bytes: the first byte of the input says how far the handshake has
- * already come (bit 0) and whether the client reads what it gets (bit 1); the rest is what it sends. After each
- * piece the broker must be sound, and at the end nothing of the client may be left.
+ * already come (bit 0), whether the client reads what it gets (bit 1), and whether there is a second one, logged in
+ * too (bit 2), which sends the frames whose channel has the highest bit set; the rest is what they send. After each
+ * piece the broker must be sound, and at the end nothing of the clients may be left.
  */
 #include "base/log.h"
 #include "broker/broker_private.h"
@@ -85,21 +86,43 @@ static size_t piece(const uint8_t *at, size_t length)
     return whole <= length && whole <= PIECE ? whole : length < PIECE ? length : PIECE;
 }
 
-static void say(int fd, const void *bytes, size_t length, bool reads)
+static void read_away(int fd)
 {
-    char read_away[65536];
+    char bytes[65536];
+
+    while (fd >= 0 && recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+        ;
+}
+
+/* A frame of the second client: the bit is not part of its channel. False: it is none, or there is no second. */
+static bool say_second(int second, const uint8_t *at, size_t length)
+{
+    uint8_t frame[PIECE];
+
+    if (second < 0 || length < FRAME_HEAD || (at[1] & 0x80) == 0 || memcmp(at, "AMQP", 4) == 0)
+        return false;
+    memcpy(frame, at, length);
+    frame[1] &= 0x7f;
+    return send(second, frame, length, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+}
+
+static void say(int fd, int second, const void *bytes, size_t length, bool reads)
+{
     const uint8_t *at = bytes;
 
     for (int tries = 0; length > 0 && tries < 256; tries++) {
-        ssize_t put = send(fd, at, piece(at, length), MSG_NOSIGNAL | MSG_DONTWAIT);
+        size_t next = piece(at, length);
+        ssize_t put = say_second(second, at, next) ? (ssize_t)next : send(fd, at, next, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (put > 0) {
             at += put;
             length -= (size_t)put;
         }
         turn(2);
-        while (reads && recv(fd, read_away, sizeof(read_away), MSG_DONTWAIT) > 0)
-            ;
+        if (reads) {
+            read_away(fd);
+            read_away(second);
+        }
     }
 }
 
@@ -113,14 +136,14 @@ static void shake_hands(int fd)
         "\1\0\0\0\0\0\x08\0\x0a\0\x28\1/\0\0\xce"
         "\1\0\1\0\0\0\x05\0\x14\0\x0a\0\xce";
 
-    say(fd, bytes, sizeof(bytes) - 1, true);
+    say(fd, -1, bytes, sizeof(bytes) - 1, true);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct queue *queue, *next;
     struct vhost *vhost;
-    int fds[2];
+    int fds[2], others[2] = {-1, -1};
 
     if (broker == NULL)
         fuzz_start();
@@ -134,8 +157,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (broker->channel_count != 1)
             abort(); /* then the inputs would test nothing */
     }
-    say(fds[1], data + 1, size - 1, (data[0] & 2) != 0);
+    if ((data[0] & 4) != 0) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, others) != 0 ||
+            peer_accept(broker, others[0], NULL, false) == NULL)
+            abort();
+        turn(2);
+        shake_hands(others[1]);
+    }
+    say(fds[1], others[1], data + 1, size - 1, (data[0] & 2) != 0);
     close(fds[1]);
+    if (others[1] >= 0)
+        close(others[1]);
     for (int i = 0; i < 100 && broker->peer_count > 0; i++)
         turn(1);
     while (broker->peers != NULL)
