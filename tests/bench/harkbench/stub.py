@@ -7,7 +7,8 @@ import time
 from . import contenders, programs, report
 from .processes import wakeups
 
-MESSAGES = {"harkd": 2000000, "rabbitmq-c loop": 300000}
+MESSAGES = {"harkd": 2000000}
+LOOP_MESSAGES = 300000
 RATE_TARGETS = {"a": 800000, "b": 500000}
 
 
@@ -65,7 +66,7 @@ def run(options, targets):
         for prefetch in options.prefetch or (200, 1000):
             lines = []
             for contender in contenders.available():
-                job = contenders.Job(mode, prefetch, options.messages or MESSAGES[contender.name])
+                job = contenders.Job(mode, prefetch, options.messages or MESSAGES.get(contender.name, LOOP_MESSAGES))
                 rows = [run_once(contender, job) for _ in range(options.rounds)]
                 rate, memory = report.median(rows, "rate"), max(row["worker_kib"] for row in rows) / 1024
                 lines.append([contender.name, job.messages, "%.0f" % rate, "%.3f" % report.median(rows, "cpu_us"),
