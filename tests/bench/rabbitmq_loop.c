@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rabbitmq_loop -P port [-n messages] [-f prefetch] [-a acknowledge every] [-c]
+ * rabbitmq_loop -P port [-n messages] [-f prefetch] [-a acknowledge every] [-c] [-i]
  *
  * What harkd is measured against: consume from bench.jobs, publish the body to bench.out, acknowledge, as tightly as
  * rabbitmq-c's own API allows and with no dispatcher at all. One connection, one channel.
  *
  * Without -c: transient, acknowledged as soon as it is written. With -c: persistent, confirmed, acknowledged after the
  * confirm; publishing does not wait for confirms, so the prefetch is what is in flight. Acknowledgements are
- * `multiple`, one for every -a messages (default: a tenth of the prefetch). -n 0: until killed.
+ * `multiple`, one for every -a messages (default: a tenth of the prefetch). -i: with the ids and headers that harkd
+ * gives what it emits, so that the broker has the same to do. -n 0: until killed.
  */
 #include "rabbitmq.h"
 
@@ -142,13 +143,31 @@ static void relay_run(struct relay *relay)
     }
 }
 
+static void relay_identify(struct relay *relay)
+{
+    static amqp_table_entry_t headers[2];
+    const char *id = "0123456789abcdef0123456789abcdef";
+
+    relay->properties._flags |=
+        AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG | AMQP_BASIC_HEADERS_FLAG;
+    relay->properties.message_id = relay->properties.correlation_id = amqp_cstring_bytes(id);
+    headers[0].key = amqp_cstring_bytes("x-hark-cause");
+    headers[0].value.kind = AMQP_FIELD_KIND_UTF8;
+    headers[0].value.value.bytes = amqp_cstring_bytes(id);
+    headers[1].key = amqp_cstring_bytes("x-hark-hops");
+    headers[1].value.kind = AMQP_FIELD_KIND_I32;
+    headers[1].value.value.i32 = 1;
+    relay->properties.headers = (amqp_table_t){.num_entries = 2, .entries = headers};
+}
+
 int main(int argc, char **argv)
 {
     static struct relay relay = {.messages = 120000};
     int option, port = 5672, prefetch = 200;
+    bool identified = false;
     double seconds;
 
-    while ((option = getopt(argc, argv, "P:n:f:a:c")) != -1) {
+    while ((option = getopt(argc, argv, "P:n:f:a:ci")) != -1) {
         switch (option) {
         case 'P':
             port = atoi(optarg);
@@ -165,8 +184,11 @@ int main(int argc, char **argv)
         case 'c':
             relay.confirm = true;
             break;
+        case 'i':
+            identified = true;
+            break;
         default:
-            fprintf(stderr, "usage: rabbitmq_loop -P port [-n messages] [-f prefetch] [-a every] [-c]\n");
+            fprintf(stderr, "usage: rabbitmq_loop -P port [-n messages] [-f prefetch] [-a every] [-c] [-i]\n");
             return 2;
         }
     }
@@ -178,6 +200,8 @@ int main(int argc, char **argv)
         .delivery_mode = relay.confirm ? 2 : 1,
     };
 
+    if (identified)
+        relay_identify(&relay);
     relay.connection = bench_connect(port);
     if (relay.confirm) {
         amqp_confirm_select(relay.connection, 1);

@@ -65,6 +65,7 @@ class Harkd(Contender):
 class Loop(Contender):
     """As the library's users write it: each message is acknowledged when it is done, three system calls a message."""
     name, acknowledge = "rabbitmq-c loop", 1
+    more = []
     ends = True
 
     def available(self):
@@ -73,7 +74,7 @@ class Loop(Contender):
     def start(self, folder, port, job, endless=False):
         argv = [programs.path("rabbitmq_loop"), "-P", str(port), "-f", str(job.prefetch),
                 "-a", str(self.acknowledge or max(1, job.prefetch // 10)),
-                "-n", "0" if endless else str(job.messages)] + (["-c"] if job.confirmed else [])
+                "-n", "0" if endless else str(job.messages)] + (["-c"] if job.confirmed else []) + self.more
         return Process(self.name, argv, os.path.join(folder, "loop.log"))
 
 
@@ -82,5 +83,10 @@ class GatheringLoop(Loop):
     name, acknowledge = "the same, acks gathered", 0
 
 
+class IdentifyingLoop(GatheringLoop):
+    """And with the ids and headers that harkd gives its messages: how much of a difference the broker makes of them."""
+    name, more = "the same, with ids", ["-i"]
+
+
 def available():
-    return [contender for contender in (Loop(), GatheringLoop(), Harkd()) if contender.available()]
+    return [contender for contender in (Loop(), GatheringLoop(), IdentifyingLoop(), Harkd()) if contender.available()]
