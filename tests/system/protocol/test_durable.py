@@ -8,6 +8,9 @@ BODIES = [b"%d" % number for number in range(200)]
 @pytest.fixture(params=["stop", "kill9"])
 def reborn(broker, connect, request):
     """reborn() ends the broker one way or the other, starts it, and returns a channel to it."""
+    if request.param == "kill9" and broker.name == "rabbitmq":
+        pytest.skip("RabbitMQ answers before definitions and transactions are on disk: what a kill leaves is a matter of luck")
+
     def again():
         getattr(broker, request.param)()
         broker.start()
@@ -129,7 +132,7 @@ def test_time_goes_on_while_it_is_down(ch, reborn):
     assert ch.bodies("q") == [b"long"]
 
 
-def test_a_committed_transaction(ch, broker, reborn):
+def test_a_committed_transaction(ch, reborn):
     ch.call("tx.select")
     ch.declare("q", durable=True)
     for body in BODIES[:50]:
@@ -138,9 +141,7 @@ def test_a_committed_transaction(ch, broker, reborn):
     ch.publish("", "q", "not committed", delivery_mode=2)
     ch.call("basic.qos")
     ch = reborn()
-    found = ch.bodies("q")
-    # RabbitMQ's tx.commit-ok does not wait for the disk: what a kill -9 leaves is the beginning.
-    assert found == (BODIES[:50] if broker.name == "embedded" else BODIES[:len(found)])
+    assert ch.bodies("q") == BODIES[:50]
 
 
 def test_purged_and_deleted_stays_so(ch, reborn):
