@@ -13,7 +13,8 @@ unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bo
     gather->count += delivered;
     gather->full |= full;
     if (elapsed >= GATHER_PERIOD_MS) {
-        gather->busy = gather->full || gather->count >= elapsed * GATHER_RATE;
+        gather->busy = (gather->full || gather->count >= elapsed * GATHER_RATE) &&
+                       gather->count < elapsed * prefetch / 2;
         gather->since = now;
         gather->count = 0;
         gather->full = false;

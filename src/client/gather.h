@@ -3,7 +3,8 @@
  * When to gather: the broker is the slow half, and it works cheapest on large batches. A client
  * that pauses a millisecond after each wake-up makes them large, but it adds that millisecond to
  * every message, and it makes things slower when the prefetch window is used up while it waits. So:
- * only while much is coming in, never at low rates, never when half the window is already in hand.
+ * only while much is coming in, never at low rates, never when half the window is already in hand, and
+ * not with a broker so fast that it would use up the window in such a pause.
  */
 #ifndef CLIENT_GATHER_H
 #define CLIENT_GATHER_H
