@@ -16,7 +16,6 @@ struct peer_channel *peer_channel_open(struct peer *peer, uint16_t number)
         return NULL;
     channel->peer = peer;
     channel->number = number;
-    channel->flow = true;
     return channel;
 }
 
@@ -257,7 +256,7 @@ bool peer_channel_may_deliver(struct queue_consumer *consumer)
 {
     struct peer_channel *channel = consumer->channel;
 
-    if (HARK_UNLIKELY(channel->closing || !channel->flow || channel->peer->state != PEER_OPEN))
+    if (HARK_UNLIKELY(channel->closing || channel->broken || channel->peer->state != PEER_OPEN))
         return false;
     if (!consumer->no_ack && ((consumer->prefetch > 0 && consumer->unacked >= consumer->prefetch) ||
                               (channel->channel_prefetch > 0 && channel->unacked >= channel->channel_prefetch)))
@@ -314,7 +313,11 @@ void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry)
     if (HARK_LIKELY(!consumer->no_ack)) {
         outstanding = outstanding_add(&channel->outstanding, channel->last_tag + 1);
         if (HARK_UNLIKELY(outstanding == NULL)) {
-            log_error("connection %s: no memory for a delivery", channel->peer->name);
+            log_error("connection %s: no memory for a delivery: it ends, the message stays in its queue",
+                      channel->peer->name);
+            channel->broken = true; /* or the queue would try the same again, without end */
+            peer_out(channel->peer)->failed = true;
+            peer_send(channel->peer);
             queue_requeue(queue, entry);
             return;
         }

@@ -43,7 +43,7 @@ struct peer_channel {
     struct peer *peer;
     uint16_t number;
     bool closing; /* channel.close sent: only its answer counts */
-    bool flow;    /* channel.flow: the client wants deliveries */
+    bool broken;  /* there was no memory for a delivery: the connection ends with this turn */
 
     struct content content;
     size_t gathered; /* bytes of it, as the broker counts them */
