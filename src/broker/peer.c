@@ -73,6 +73,8 @@ void peer_hold(struct peer *peer)
     uint64_t batch = store_batch(peer->broker->store);
     struct peer_mark *marks;
 
+    broker_watch_store(peer->broker);
+    peer_wait_for_disk(peer);
     if (peer->mark_count > 0 && peer->marks[peer->mark_count - 1].batch == batch)
         return;
     if (peer->mark_count == peer->mark_capacity) {

@@ -110,6 +110,8 @@ void peer_watch_output(struct peer *peer);
 void peer_hung_up(struct peer *peer);
 /* Reading goes on, whatever the reason was not to. */
 void peer_let_go(struct peer *peer);
+/* It has written to the store: if much waits for the disk already, it has to wait too. */
+void peer_wait_for_disk(struct peer *peer);
 /* It has published: if there is an alarm, it has to wait. */
 void peer_published(struct peer *peer);
 /* The alarm is over (or another one has begun), the disk keeps up again. */

@@ -8,19 +8,22 @@
 
 #define PEER_UNREAD (16 * 1024 * 1024) /* bytes of answers that a client may leave unread and still ask for more */
 
+void peer_wait_for_disk(struct peer *peer)
+{
+    if (HARK_LIKELY(!peer->broker->slow_disk) || peer->slowed || peer->leaving || peer->state != PEER_OPEN)
+        return;
+    peer->slowed = true;
+    link_pause(peer->link);
+}
+
 void peer_published(struct peer *peer)
 {
     struct broker *broker = peer->broker;
     const char *reason = broker->memory_alarm ? "low on memory" : "low on disk";
     amqp_connection_blocked_t blocked = {.reason = amqp_span(span_str(reason))};
 
-    if (peer->leaving)
-        return;
-    if (broker->slow_disk && !peer->slowed) {
-        peer->slowed = true;
-        link_pause(peer->link);
-    }
-    if (!broker_is_blocked(broker) || peer->blocked)
+    peer_wait_for_disk(peer);
+    if (peer->leaving || !broker_is_blocked(broker) || peer->blocked)
         return;
     peer->blocked = true;
     link_pause(peer->link);
