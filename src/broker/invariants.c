@@ -42,9 +42,13 @@ static void check_queue(const struct queue *queue, struct sums *sums)
     uint64_t count = queue->paged.count + queue->paged.late.count, bytes = queue->paged.bytes;
     unsigned consumers = 0;
 
-    for (unsigned rank = 0; rank < queue->ranks; rank++) {
-        check_ring(queue, &queue->rings[rank], rank, &bytes, sums);
-        count += queue->rings[rank].count;
+    for (unsigned i = 0; i < queue->ring_count; i++) {
+        const struct ring *ring = &queue->rings[i];
+
+        check_ring(queue, ring, i / 2, &bytes, sums);
+        count += ring->count;
+        CHECK(i % 2 == 0 || ring->count == 0 || ring[-1].count == 0 ||
+              ring_at(&ring[-1], ring[-1].count - 1)->position < ring_first(ring)->position);
     }
     for (size_t i = 0; i < queue->paged.late.count; i++) {
         bytes += ring_at(&queue->paged.late, i)->message->body.length;

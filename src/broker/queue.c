@@ -43,7 +43,8 @@ struct queue *queue_new(struct vhost *vhost, const struct queue_options *options
     queue->exclusive = options->exclusive;
     queue->owner = options->owner;
     queue->ranks = queue->policy.max_priority + 1U;
-    queue->rings = calloc(queue->ranks, sizeof(*queue->rings));
+    queue->ring_count = 2 * queue->ranks;
+    queue->rings = calloc(queue->ring_count, sizeof(*queue->rings));
     queue->timer = evtimer_new(loop_base(broker->loop), queue_tick, queue);
     queue->run.run = queue_run;
     if (queue->rings == NULL || queue->timer == NULL)
@@ -130,8 +131,8 @@ static void queue_leave(struct queue *queue)
     if (queue->owner != NULL)
         DL_DELETE2(queue->owner->exclusives, queue, owner_prev, owner_next);
     queue->owner = NULL;
-    for (unsigned rank = 0; rank < queue->ranks; rank++) {
-        struct ring *ring = &queue->rings[rank];
+    for (unsigned i = 0; i < queue->ring_count; i++) {
+        struct ring *ring = &queue->rings[i];
 
         for (; ring->count > 0; ring_drop_first(ring))
             queue_drop_entry(queue, ring_first(ring));

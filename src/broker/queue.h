@@ -2,8 +2,9 @@
 /*
  * A queue: messages in order, consumers that take turns, limits and times to live.
  *
- * Each message has a position, which it keeps: what is requeued goes back to where it was. With
- * priorities there is one ring for each (rank 0 is the highest). A persistent message of a durable queue
+ * Each message has a position, which it keeps: what is requeued goes back to where it was. For each
+ * priority (rank 0 is the highest) there are two rings: what came back, and behind it what was never delivered.
+ * So thousands that come back one by one, in whatever direction, do not move a long queue about. A persistent message of a durable queue
  * has a row in the store from the moment it is added until it is settled.
  *
  * In memory is the front of the queue. When the broker's memory becomes short, a queue leaves its tail on
@@ -73,8 +74,8 @@ struct queue {
     struct queue *owner_prev, *owner_next; /* peer->exclusives */
     unsigned references; /* itself, and each delivery that is not settled */
 
-    unsigned ranks;
-    struct ring *rings;
+    unsigned ranks, ring_count;
+    struct ring *rings; /* in the order of delivery, two for each rank: queue_ring() */
     uint64_t next_position;
     uint64_t restored; /* positions below it may have been delivered by an earlier process */
     uint64_t ready_count, ready_bytes; /* in memory and paged */

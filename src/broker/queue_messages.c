@@ -6,7 +6,7 @@
 
 /* ---- small pieces ---- */
 
-static struct store_entry queue_row(const struct queue *queue, const struct entry *entry)
+struct store_entry queue_row(const struct queue *queue, const struct entry *entry)
 {
     return (struct store_entry){
         .queue = queue->id,
@@ -39,8 +39,8 @@ void queue_forget_entry(struct queue *queue, struct entry *entry)
 
 struct entry *queue_first(struct queue *queue, struct ring **ring)
 {
-    for (unsigned rank = 0; rank < queue->ranks; rank++) {
-        *ring = &queue->rings[rank];
+    for (unsigned i = 0; i < queue->ring_count; i++) {
+        *ring = &queue->rings[i];
         if ((*ring)->count > 0)
             return ring_first(*ring);
     }
@@ -155,7 +155,7 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
             queue_add_paged(queue, &entry);
         }
     } else {
-        to = ring_append(&queue->rings[entry.rank]);
+        to = ring_append(queue_ring(queue, entry.rank, false));
         if (HARK_UNLIKELY(to == NULL))
             return QUEUE_REJECTED;
         entry.message = message_hold(message);
@@ -237,7 +237,7 @@ static void queue_put_back(struct queue *queue, struct entry *entry)
 
     if (HARK_UNLIKELY(queue_is_paged(queue, entry->rank, entry->position))) {
         queue_add_paged(queue, entry);
-    } else if (ring_insert(&queue->rings[entry->rank], entry) != 0) {
+    } else if (ring_insert(queue_ring(queue, entry->rank, true), entry) != 0) {
         deaths_add(queue, entry, DEATH_REJECTED); /* no memory: better a dead letter than nothing */
         return;
     }
@@ -278,8 +278,8 @@ uint64_t queue_purge(struct queue *queue)
         ring_drop_first(ring);
         queue_forget_entry(queue, &entry);
     }
-    for (unsigned rank = 0; rank < queue->ranks; rank++)
-        ring_free(&queue->rings[rank]);
+    for (unsigned i = 0; i < queue->ring_count; i++)
+        ring_free(&queue->rings[i]);
     queue_purge_paged(queue);
     queue_serve_getters(queue); /* what they wait for will not come */
     return count;
@@ -289,8 +289,8 @@ uint64_t queue_purge(struct queue *queue)
 
 void queue_expire(struct queue *queue, int64_t now, bool inclusive)
 {
-    for (unsigned rank = 0; rank < queue->ranks; rank++) {
-        struct ring *ring = &queue->rings[rank];
+    for (unsigned i = 0; i < queue->ring_count; i++) {
+        struct ring *ring = &queue->rings[i];
 
         while (ring->count > 0) {
             struct entry entry = *ring_first(ring);
@@ -308,14 +308,14 @@ static int64_t queue_next_end(struct queue *queue)
 {
     int64_t next = -1, now = 0;
 
-    for (unsigned rank = 0; queue->expiring && rank < queue->ranks; rank++) {
+    for (unsigned i = 0; queue->expiring && i < queue->ring_count; i++) {
         int64_t left;
 
-        if (queue->rings[rank].count == 0 || ring_first(&queue->rings[rank])->expires == 0)
+        if (queue->rings[i].count == 0 || ring_first(&queue->rings[i])->expires == 0)
             continue;
         if (now == 0)
             now = broker_wall();
-        left = ring_first(&queue->rings[rank])->expires - now;
+        left = ring_first(&queue->rings[i])->expires - now;
         if (next < 0 || left < next)
             next = left > 0 ? left : 0;
     }

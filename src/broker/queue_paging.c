@@ -21,18 +21,10 @@
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
     struct entry entry = *given;
-    struct store_entry row = {
-        .queue = queue->id,
-        .position = entry.position,
-        .shared = entry.shared,
-        .expires = entry.expires,
-        .deliveries = entry.deliveries,
-        .rank = entry.rank,
-        .transient = !entry.stored || entry.transient,
-        .redelivered = entry.redelivered,
-    };
+    struct store_entry row = queue_row(queue, &entry);
 
     if (!entry.stored) {
+        row.transient = true;
         row.shared = 0;
         store_add(queue_broker(queue)->store, &row, entry.message, &entry.ticket);
     } else if (entry.redelivered) {
@@ -54,8 +46,8 @@ void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only)
 
     if (queue->paged.read != NULL)
         return; /* it is on its way the other way */
-    for (unsigned rank = queue->ranks; rank > 0 && in_memory > keep; rank--) {
-        struct ring *ring = &queue->rings[rank - 1];
+    for (unsigned i = queue->ring_count; i > 0 && in_memory > keep; i--) {
+        struct ring *ring = &queue->rings[i - 1];
 
         while (ring->count > 0 && in_memory > keep) {
             struct entry entry = *ring_at(ring, ring->count - 1);
@@ -82,7 +74,7 @@ static void queue_sort_late(struct queue *queue)
         struct entry *entry = ring_first(late);
 
         if (queue_is_paged(queue, entry->rank, entry->position) ||
-            ring_insert(&queue->rings[entry->rank], entry) != 0)
+            ring_insert(queue_ring(queue, entry->rank, false), entry) != 0)
             queue_add_paged(queue, entry);
     }
     ring_free(late);
@@ -105,7 +97,7 @@ static int queue_load(struct queue *queue, struct store_row *row)
     size_t bytes = entry.message->body.length;
 
     entry.charge = (uint32_t)(sizeof(struct message) + sizeof(entry) + entry.message->raw_properties.length + bytes);
-    if (ring_insert(&queue->rings[entry.rank], &entry) != 0)
+    if (ring_insert(queue_ring(queue, entry.rank, false), &entry) != 0)
         return -1;
     broker_charge(queue_broker(queue), entry.charge);
     queue->expiring |= entry.expires != 0;
@@ -116,10 +108,18 @@ static int queue_load(struct queue *queue, struct store_row *row)
     return 0;
 }
 
+/* What is on disk counts no longer. */
+static void queue_forget_paged(struct queue *queue)
+{
+    queue_broker(queue)->ready_count -= queue->paged.count;
+    queue->ready_count -= queue->paged.count;
+    queue->ready_bytes -= queue->paged.bytes;
+    queue->paged.count = queue->paged.bytes = 0;
+}
+
 static void queue_paged_in(void *arg, struct store_row *rows, size_t count, bool end)
 {
     struct queue *queue = arg;
-    struct broker *broker = queue_broker(queue);
 
     queue->paged.read = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -136,10 +136,7 @@ static void queue_paged_in(void *arg, struct store_row *rows, size_t count, bool
         log_error("queue '%.*s' in vhost '%s': %llu messages that should be on disk are not there",
                   (int)queue->name.length, (const char *)queue->name.data, queue->vhost->name,
                   (unsigned long long)queue->paged.count);
-        broker->ready_count -= queue->paged.count;
-        queue->ready_count -= queue->paged.count;
-        queue->ready_bytes -= queue->paged.bytes;
-        queue->paged.count = queue->paged.bytes = 0;
+        queue_forget_paged(queue);
     }
     queue_sort_late(queue);
     queue_trim(queue);
@@ -191,10 +188,7 @@ void queue_purge_paged(struct queue *queue)
     if (queue->paged.count == 0)
         return;
     store_purge(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position);
-    queue_broker(queue)->ready_count -= queue->paged.count;
-    queue->ready_count -= queue->paged.count;
-    queue->ready_bytes -= queue->paged.bytes;
-    queue->paged.count = queue->paged.bytes = 0;
+    queue_forget_paged(queue);
 }
 
 void queue_restore(struct queue *queue, const struct store_figures *figures)

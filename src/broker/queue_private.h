@@ -19,6 +19,14 @@ static inline bool queue_is_paged(const struct queue *queue, uint8_t rank, uint6
     return rank > queue->paged.rank || (rank == queue->paged.rank && position >= queue->paged.position);
 }
 
+/* What came back, or what was never delivered: of one rank, all positions of the first are below all of the second. */
+static inline struct ring *queue_ring(const struct queue *queue, uint8_t rank, bool came_back)
+{
+    return &queue->rings[2U * rank + !came_back];
+}
+
+/* An entry as the store knows it. */
+struct store_entry queue_row(const struct queue *queue, const struct entry *entry);
 /* The first ready entry in memory; NULL if there is none, or what is on disk comes first. */
 struct entry *queue_first(struct queue *queue, struct ring **ring);
 /* Takes the first out of its ring; it counts no longer as ready. */
