@@ -6,6 +6,7 @@ Erlang expressions: a vhost per test costs ten milliseconds.
 """
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -267,6 +268,14 @@ class RabbitMQ(Broker):
     def memory_alarm(self, on):
         self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(%s)."
                       % ("0.00000001" if on else "{absolute, 4000000000}"))
+        # The alarm goes round in messages: wait until every connection has had its own.
+        states = "blocking|blocked" if on else "running"
+        wait_until(lambda: re.fullmatch(r"\[(\[{state,(%s)}\],?)*\]" % states, self._states()),
+                   lambda: "all connections to be %s: %s" % (states, self._states()))
+
+    def _states(self):
+        return self.evaluate("[[{state, S}] || [{state, S}, {vhost, <<\"%s\">>}] <- "
+                             "rabbit_networking:connection_info_all([state, vhost])]." % self.vhost)
 
 
 def _accepts(port):
