@@ -213,6 +213,7 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
     if (unwrapped.id.length > 0 && unwrapped.id.length <= sizeof(delivery->id)) {
         memcpy(delivery->id, unwrapped.id.data, unwrapped.id.length);
         delivery->id_length = (uint8_t)unwrapped.id.length;
+        delivery->named = true;
     }
     if (queue->dedup_window > 0 && duplicates_catch(delivery, unwrapped.listener)) {
         delivery->pending -= delivery->event_count;

@@ -3,8 +3,9 @@
  * Emitting: from a `struct hark_message` to the bytes that will be published.
  *
  * Identity and causality: message_id is derived from the parent's id, the listener and the number in the outbox, so the
- * same event emits the same ids however often it is delivered; correlation_id is the first message's id;
- * x-hark-cause and x-hark-hops say where it comes from; W3C trace headers are passed on.
+ * same event emits the same ids however often it is delivered; correlation_id is the id of the first message that had
+ * one; x-hark-cause (the parent's id, if it has one) and x-hark-hops say where it comes from; W3C trace headers are
+ * passed on.
  */
 #include "dispatch/parts.h"
 #include "wire/frame.h"
@@ -23,21 +24,20 @@ static const struct {
     .tracestate = {(const uint8_t *)"tracestate", 10},
 };
 
-static void emit_hex(char *to, XXH128_hash_t hash)
+static void emit_id(char *to, XXH128_hash_t hash)
 {
-    static const char digits[] = "0123456789abcdef";
-    uint64_t words[2] = {hash.high64, hash.low64};
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint64_t words[2] = {hash.low64, hash.high64};
 
-    for (size_t word = 0; word < 2; word++)
-        for (size_t i = 0; i < 16; i++)
-            to[word * 16 + i] = digits[(words[word] >> (60 - 4 * i)) & 15];
+    for (size_t i = 0; i < DISPATCH_ID_SIZE; i++)
+        to[i] = characters[words[i / 10] >> (6 * (i % 10)) & 63];
 }
 
 void emit_random_id(struct dispatcher *dispatcher, char *id)
 {
     uint64_t drawn = ++dispatcher->drawn;
 
-    emit_hex(id, XXH3_128bits_withSeed(&drawn, sizeof(drawn), dispatcher->seed[0] ^ (dispatcher->seed[1] + drawn)));
+    emit_id(id, XXH3_128bits_withSeed(&drawn, sizeof(drawn), dispatcher->seed[0] ^ (dispatcher->seed[1] + drawn)));
 }
 
 static void emit_derived_id(char *id, struct span parent, struct span listener, uint32_t number)
@@ -54,7 +54,7 @@ static void emit_derived_id(char *id, struct span parent, struct span listener, 
     bytes[at++] = 0;
     for (int shift = 24; shift >= 0; shift -= 8)
         bytes[at++] = (uint8_t)(number >> shift);
-    emit_hex(id, XXH3_128bits(bytes, at));
+    emit_id(id, XXH3_128bits(bytes, at));
 }
 
 size_t emit_header_room(const struct dispatcher *dispatcher)
@@ -117,7 +117,10 @@ static void emit_headers(struct buf *out, struct delivery *parent, const struct 
     for (size_t i = 0; i < message->header_count; i++)
         value_put(out, span_hark(message->headers[i].name), &message->headers[i].value);
     if (parent != NULL) {
-        table_put_string(out, emit_names.cause, delivery_id(parent));
+        struct span cause = message_id(parent->message);
+
+        if (cause.length > 0)
+            table_put_string(out, emit_names.cause, cause);
         table_put_integer(out, emit_names.hops, parent->hops + 1);
     }
 }
@@ -132,8 +135,30 @@ static void emit_property(struct properties *properties, struct span *value, uin
     properties->flags |= flag;
 }
 
+/*
+ * The id of the first message that had one: the parent's correlation_id, or the parent's own id. Without either, messages
+ * that come from the same event are told to belong together: by the id of the first of them (which is then itself the
+ * first message that has one, and carries no correlation_id), or by one made for the event if it has several listeners
+ * or has been somewhere else in between. `first` is room for an id.
+ */
+static struct span emit_correlation(struct hark_event *event, char *first)
+{
+    struct delivery *parent = event->delivery;
+    struct properties properties;
+
+    message_properties(parent->message, &properties);
+    if (properties.correlation_id.length > 0)
+        return properties.correlation_id;
+    if (message_id(parent->message).length > 0 || parent->event_count > 1 || parent->named)
+        return delivery_id(parent);
+    if (event->emitted == 0)
+        return span_str("");
+    emit_derived_id(first, delivery_id(parent), event->instance->name, 0);
+    return span_of(first, DISPATCH_ID_SIZE);
+}
+
 static void emit_properties(struct properties *properties, const struct dispatcher *dispatcher,
-                            struct delivery *parent, const struct hark_message *message)
+                            struct hark_event *event, const struct hark_message *message, char *first)
 {
     const struct hark_str *given = message->properties;
 
@@ -149,12 +174,10 @@ static void emit_properties(struct properties *properties, const struct dispatch
     emit_property(properties, &properties->expiration, PROPERTY_EXPIRATION, given[HARK_EXPIRATION]);
     emit_property(properties, &properties->type, PROPERTY_TYPE, given[HARK_TYPE]);
     emit_property(properties, &properties->app_id, PROPERTY_APP_ID, given[HARK_APP_ID]);
-    if ((properties->flags & PROPERTY_CORRELATION_ID) == 0 && parent != NULL) {
-        struct properties first;
-
-        message_properties(parent->message, &first);
-        properties->correlation_id = first.correlation_id.length > 0 ? first.correlation_id : delivery_id(parent);
-        properties->flags |= PROPERTY_CORRELATION_ID;
+    if ((properties->flags & PROPERTY_CORRELATION_ID) == 0 && event != NULL) {
+        properties->correlation_id = emit_correlation(event, first);
+        if (properties->correlation_id.length > 0)
+            properties->flags |= PROPERTY_CORRELATION_ID;
     }
     if (message->delivery_mode != 0 || (properties->flags & PROPERTY_DELIVERY_MODE) == 0) {
         properties->delivery_mode = (uint8_t)(message->delivery_mode != 0 ? message->delivery_mode
@@ -183,7 +206,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     struct span exchange, key, body = span_hark(message->body), raw;
     struct message *body_owner = NULL;
     struct properties properties;
-    char id[DISPATCH_ID_SIZE];
+    char id[DISPATCH_ID_SIZE], first[DISPATCH_ID_SIZE];
 
     if (message->exchange.data != NULL)
         exchange = span_hark(message->exchange);
@@ -207,7 +230,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
                  key.length > NAME_MAX_LENGTH ? key.length : exchange.length);
         return NULL;
     }
-    emit_properties(&properties, dispatcher, parent, message);
+    emit_properties(&properties, dispatcher, event, message, first);
     if (parent != NULL)
         emit_derived_id(id, delivery_id(parent), instance->name, event->emitted);
     else

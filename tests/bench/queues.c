@@ -4,8 +4,8 @@
  *
  *   setup            declares topic exchanges bench.in and bench.out, durable queues bench.jobs and bench.results, and
  *                    empties both queues
- *   fill N [mode]    publishes N messages, delivery mode 1 or 2, through bench.in with five routing keys, and returns
- *                    when all are in bench.jobs
+ *   fill N MODE IDS  publishes N messages, delivery mode 1 or 2, with a message_id (IDS 1) or without (0), through
+ *                    bench.in with five routing keys, and returns when all are in bench.jobs
  *   watch N          looks at bench.results until N messages are there and prints, as JSON, the span of time from the
  *                    first look that saw some to the one that saw all, and how many came within it; gives up when
  *                    nothing has come for 20 seconds
@@ -60,11 +60,11 @@ static void queues_setup(amqp_connection_state_t connection)
     bench_check(connection, "purge");
 }
 
-static int queues_fill(amqp_connection_state_t connection, uint32_t messages, int mode)
+static int queues_fill(amqp_connection_state_t connection, uint32_t messages, int mode, bool ids)
 {
     char body[BENCH_BODY], id[sizeof(RAW_MESSAGE_ID)];
     amqp_basic_properties_t properties = {
-        ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG,
+        ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | (ids ? AMQP_BASIC_MESSAGE_ID_FLAG : 0),
         .content_type = amqp_cstring_bytes(RAW_CONTENT_TYPE),
         .delivery_mode = (uint8_t)mode,
     };
@@ -136,14 +136,14 @@ int main(int argc, char **argv)
     connection = bench_connect(port);
     if (strcmp(command, "setup") == 0) {
         queues_setup(connection);
-    } else if (strcmp(command, "fill") == 0) {
-        result = queues_fill(connection, number, argc > optind + 2 ? atoi(argv[optind + 2]) : 1);
+    } else if (strcmp(command, "fill") == 0 && argc > optind + 3) {
+        result = queues_fill(connection, number, atoi(argv[optind + 2]), atoi(argv[optind + 3]) != 0);
     } else if (strcmp(command, "watch") == 0) {
         result = queues_watch(connection, number);
     } else if (strcmp(command, "left") == 0) {
         printf("%u\n", queues_count(connection, "bench.jobs"));
     } else {
-        fprintf(stderr, "usage: queues -P port setup | fill N [mode] | watch N | left\n");
+        fprintf(stderr, "usage: queues -P port setup | fill N MODE IDS | watch N | left\n");
         result = 2;
     }
     bench_disconnect(connection);

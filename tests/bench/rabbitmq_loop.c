@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rabbitmq_loop -P port [-n messages] [-f prefetch] [-a acknowledge every] [-c] [-i]
+ * rabbitmq_loop -P port [-n messages] [-f prefetch] [-a acknowledge every] [-c] [-i 1|2]
  *
  * What harkd is measured against: consume from bench.jobs, publish the body to bench.out, acknowledge, as tightly as
  * rabbitmq-c's own API allows and with no dispatcher at all. One connection, one channel.
@@ -8,7 +8,8 @@
  * Without -c: transient, acknowledged as soon as it is written. With -c: persistent, confirmed, acknowledged after the
  * confirm; publishing does not wait for confirms, so the prefetch is what is in flight. Acknowledgements are
  * `multiple`, one for every -a messages (default: a tenth of the prefetch). -i: with the ids and headers that harkd
- * gives what it emits, so that the broker has the same to do. -n 0: until killed.
+ * gives what it emits, so that the broker has the same to do; 1: for messages without a message_id, 2: with. -n 0: until
+ * killed.
  */
 #include "rabbitmq.h"
 
@@ -143,31 +144,32 @@ static void relay_run(struct relay *relay)
     }
 }
 
-static void relay_identify(struct relay *relay)
+static void relay_identify(struct relay *relay, bool parent)
 {
     static amqp_table_entry_t headers[2];
-    const char *id = "0123456789abcdef0123456789abcdef";
 
-    relay->properties._flags |=
-        AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG | AMQP_BASIC_HEADERS_FLAG;
-    relay->properties.message_id = relay->properties.correlation_id = amqp_cstring_bytes(id);
-    headers[0].key = amqp_cstring_bytes("x-hark-cause");
-    headers[0].value.kind = AMQP_FIELD_KIND_UTF8;
-    headers[0].value.value.bytes = amqp_cstring_bytes(id);
-    headers[1].key = amqp_cstring_bytes("x-hark-hops");
-    headers[1].value.kind = AMQP_FIELD_KIND_I32;
-    headers[1].value.value.i32 = 1;
-    relay->properties.headers = (amqp_table_t){.num_entries = 2, .entries = headers};
+    relay->properties._flags |= AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_HEADERS_FLAG;
+    relay->properties.message_id = amqp_cstring_bytes("ABCDEFGHIJKLMN");
+    headers[0].key = amqp_cstring_bytes("x-hark-hops");
+    headers[0].value.kind = AMQP_FIELD_KIND_I32;
+    headers[0].value.value.i32 = 1;
+    if (parent) {
+        relay->properties._flags |= AMQP_BASIC_CORRELATION_ID_FLAG;
+        relay->properties.correlation_id = amqp_cstring_bytes(RAW_MESSAGE_ID);
+        headers[1].key = amqp_cstring_bytes("x-hark-cause");
+        headers[1].value.kind = AMQP_FIELD_KIND_UTF8;
+        headers[1].value.value.bytes = amqp_cstring_bytes(RAW_MESSAGE_ID);
+    }
+    relay->properties.headers = (amqp_table_t){.num_entries = parent ? 2 : 1, .entries = headers};
 }
 
 int main(int argc, char **argv)
 {
     static struct relay relay = {.messages = 120000};
-    int option, port = 5672, prefetch = 200;
-    bool identified = false;
+    int option, port = 5672, prefetch = 200, identified = 0;
     double seconds;
 
-    while ((option = getopt(argc, argv, "P:n:f:a:ci")) != -1) {
+    while ((option = getopt(argc, argv, "P:n:f:a:ci:")) != -1) {
         switch (option) {
         case 'P':
             port = atoi(optarg);
@@ -185,10 +187,10 @@ int main(int argc, char **argv)
             relay.confirm = true;
             break;
         case 'i':
-            identified = true;
+            identified = atoi(optarg);
             break;
         default:
-            fprintf(stderr, "usage: rabbitmq_loop -P port [-n messages] [-f prefetch] [-a every] [-c] [-i]\n");
+            fprintf(stderr, "usage: rabbitmq_loop -P port [-n messages] [-f prefetch] [-a every] [-c] [-i 1|2]\n");
             return 2;
         }
     }
@@ -200,8 +202,8 @@ int main(int argc, char **argv)
         .delivery_mode = relay.confirm ? 2 : 1,
     };
 
-    if (identified)
-        relay_identify(&relay);
+    if (identified > 0)
+        relay_identify(&relay, identified == 2);
     relay.connection = bench_connect(port);
     if (relay.confirm) {
         amqp_confirm_select(relay.connection, 1);

@@ -9,17 +9,18 @@ KEYS = ["order.created", "order.paid", "order.shipped", "user.signed-up", "user.
 
 
 class Job:
-    """One way to run job J: mode "a" (transient, no confirms) or "b" (persistent, acknowledged when confirmed)."""
+    """One way to run job J: mode "a" (transient, no confirms) or "b" (persistent, acknowledged when confirmed). With
+    `ids` what fills the queue has a message_id, which pika, rabbitmq-c and most others do not give by themselves."""
 
-    def __init__(self, mode, prefetch, messages):
-        self.mode, self.prefetch, self.messages = mode, prefetch, messages
+    def __init__(self, mode, prefetch, messages, ids=False):
+        self.mode, self.prefetch, self.messages, self.ids = mode, prefetch, messages, ids
 
     @property
     def confirmed(self):
         return self.mode == "b"
 
     def __str__(self):
-        return "(%s) prefetch %d" % (self.mode, self.prefetch)
+        return "(%s) prefetch %d%s" % (self.mode, self.prefetch, ", with ids" if self.ids else "")
 
 
 def job_ini(job):
@@ -65,8 +66,10 @@ class Harkd(Contender):
 class Loop(Contender):
     """As the library's users write it: each message is acknowledged when it is done, three system calls a message."""
     name, acknowledge = "rabbitmq-c loop", 1
-    more = []
     ends = True
+
+    def more(self, job):
+        return []
 
     def available(self):
         return programs.built("rabbitmq_loop")
@@ -74,7 +77,7 @@ class Loop(Contender):
     def start(self, folder, port, job, endless=False):
         argv = [programs.path("rabbitmq_loop"), "-P", str(port), "-f", str(job.prefetch),
                 "-a", str(self.acknowledge or max(1, job.prefetch // 10)),
-                "-n", "0" if endless else str(job.messages)] + (["-c"] if job.confirmed else []) + self.more
+                "-n", "0" if endless else str(job.messages)] + (["-c"] if job.confirmed else []) + self.more(job)
         return Process(self.name, argv, os.path.join(folder, "loop.log"))
 
 
@@ -85,7 +88,10 @@ class GatheringLoop(Loop):
 
 class IdentifyingLoop(GatheringLoop):
     """And with the ids and headers that harkd gives its messages: how much of a difference the broker makes of them."""
-    name, more = "the same, with ids", ["-i"]
+    name = "the same, with ids"
+
+    def more(self, job):
+        return ["-i", "2" if job.ids else "1"]
 
 
 def available():

@@ -17,7 +17,7 @@ def run_once(broker, contender, job):
     """One contender, once: a row of figures."""
     port = broker.port
     programs.run("queues", "-P", port, "setup")
-    programs.run("queues", "-P", port, "fill", job.messages, 2 if job.confirmed else 1)
+    programs.run("queues", "-P", port, "fill", job.messages, 2 if job.confirmed else 1, 1 if job.ids else 0)
     broker.calm_down()
     with tempfile.TemporaryDirectory(prefix="hark-bench-") as folder:
         watch = programs.start("queues", "-P", port, "watch", job.messages)
@@ -89,7 +89,7 @@ def run(options, targets):
     with running_broker(not options.no_busy_wait) as broker:
         for mode in options.mode:
             for prefetch in options.prefetch or PREFETCHES:
-                job = contenders.Job(mode, prefetch, options.messages or MESSAGES[mode])
+                job = contenders.Job(mode, prefetch, options.messages or MESSAGES[mode], options.ids)
                 rows = run_job(broker, runners, job, options.rounds)
                 show(job, rows, options.rounds)
                 check(targets, job, rows)

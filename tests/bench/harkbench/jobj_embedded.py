@@ -9,14 +9,14 @@ from .broker import Embedded, running_broker, running_embedded
 
 MESSAGES = {"a": 1000000, "b": 300000}
 TIMES = {"a": 12, "b": 6}
-FILL = ["-q", "bench.jobs", "-x", "bench.in", "-i", "-E", "-K", "-b", 200]
+FILL = ["-q", "bench.jobs", "-x", "bench.in", "-E", "-K", "-b", 200]
 
 
 def run_once(job):
     with running_embedded() as broker:
         programs.run("queues", "-P", broker.port, "setup")
         programs.run("load", "-P", broker.port, "-n", job.messages, *FILL,
-                     *(["-p", "-c", 2000] if job.confirmed else []), "publish")
+                     *(["-i"] if job.ids else []), *(["-p", "-c", 2000] if job.confirmed else []), "publish")
         broker.calm_down()
         watch = programs.start("queues", "-P", broker.port, "watch", job.messages)
         before = broker.cpu()
@@ -47,8 +47,8 @@ def run(options, targets):
             for prefetch in options.prefetch or jobj.PREFETCHES:
                 rows = {"RabbitMQ": [], "standalone": []}
                 for turn in range(options.rounds):
-                    there = contenders.Job(mode, prefetch, options.messages or jobj.MESSAGES[mode])
-                    job = contenders.Job(mode, prefetch, options.messages or MESSAGES[mode])
+                    there = contenders.Job(mode, prefetch, options.messages or jobj.MESSAGES[mode], options.ids)
+                    job = contenders.Job(mode, prefetch, options.messages or MESSAGES[mode], options.ids)
                     rows["RabbitMQ"].append(on_rabbitmq(broker, there))
                     rows["standalone"].append(run_once(job))
                     report.note("job J %s, round %d: RabbitMQ %.0f msg/s, standalone %.0f msg/s" % (
