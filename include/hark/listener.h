@@ -173,7 +173,8 @@ int hark_next_header(const struct hark_event *event, size_t *cursor, struct hark
  * from the user it names.)
  *
  * hark adds message_id (stable: derived from the event's id, the listener and the number of the message, so a
- * redelivered event emits the same ids), correlation_id, x-hark-cause, x-hark-hops and traceparent.
+ * redelivered event emits the same ids), correlation_id (the event's, or else its message_id), x-hark-cause (its
+ * message_id; without one it has none to name), x-hark-hops and traceparent.
  */
 struct hark_message {
     struct hark_str exchange;

@@ -45,6 +45,27 @@ def test_messages_without_an_id_have_children_with_different_ids(harkd, client):
     assert first.properties.message_id != second.properties.message_id
 
 
+def test_what_comes_from_a_message_without_an_id_is_found_by_the_first_one_that_has(harkd, client, trouble):
+    """No header names an id that nobody has ever seen."""
+    harkd(TOPOLOGY + trouble_listener("t", "emit = out"), binary=trouble)
+    client.publish("events", "k", "many")
+    first, *others = client.get("results", 100)
+    assert first.properties.correlation_id is None
+    assert {m.properties.correlation_id for m in others} == {first.properties.message_id}
+    assert all(m.headers == {"x-hark-hops": 1} for m in (first, *others))
+
+
+def test_what_several_listeners_make_of_a_message_without_an_id_belongs_together(harkd, client):
+    harkd(TOPOLOGY + forward("one") + forward("two"))
+    client.publish("events", "k", "a")
+    client.publish("events", "k", "b")
+    found = {}
+    for message in client.get("results", 4):
+        found.setdefault(message.body, set()).add(message.properties.correlation_id)
+    assert [len(ids) for ids in found.values()] == [1, 1] and None not in found[b"a"] | found[b"b"]
+    assert found[b"a"] != found[b"b"]
+
+
 def test_causality(harkd, client):
     """Three generations: the first message's id, the parent's id, the distance, and the W3C headers go along."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
