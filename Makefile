@@ -323,9 +323,9 @@ listener:
 
 formatted = $(shell find include src tests -name '*.[ch]')
 format:
-	clang-format -i $(formatted)
+	@clang-format -i $(formatted)
 format-check:
-	clang-format --dry-run --Werror $(formatted)
+	@clang-format --dry-run --Werror $(formatted)
 
 # Advice, not law: clang's analyzer does not follow every invariant.
 tidy:

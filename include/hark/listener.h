@@ -113,8 +113,8 @@ struct hark_str hark_body(const struct hark_event *event);
 struct hark_str hark_exchange(const struct hark_event *event);    /* as first published, also in a retry */
 struct hark_str hark_routing_key(const struct hark_event *event); /* likewise */
 struct hark_str hark_queue(const struct hark_event *event);
-unsigned hark_attempt(const struct hark_event *event);    /* 1 the first time */
-bool hark_redelivered(const struct hark_event *event);    /* the broker says it may have been seen before */
+unsigned hark_attempt(const struct hark_event *event);          /* 1 the first time */
+bool hark_redelivered(const struct hark_event *event);          /* the broker says it may have been seen before */
 void hark_set_event_data(struct hark_event *event, void *data); /* anything of the module's own */
 void *hark_event_data(const struct hark_event *event);
 
@@ -133,19 +133,19 @@ enum hark_property {
 };
 struct hark_str hark_property(const struct hark_event *event, enum hark_property property);
 bool hark_has(const struct hark_event *event, enum hark_property property);
-int hark_delivery_mode(const struct hark_event *event);  /* 1 transient, 2 persistent, 0 not set */
-int hark_priority(const struct hark_event *event);       /* 0..255, -1 not set */
-int64_t hark_timestamp(const struct hark_event *event);  /* seconds since 1970, -1 not set */
+int hark_delivery_mode(const struct hark_event *event); /* 1 transient, 2 persistent, 0 not set */
+int hark_priority(const struct hark_event *event);      /* 0..255, -1 not set */
+int64_t hark_timestamp(const struct hark_event *event); /* seconds since 1970, -1 not set */
 
 /* A header's value. `kind` is the letter that RabbitMQ uses for the type on the wire. */
 struct hark_value {
     char kind; /* t bool, b B s u I i l L integers, f d numbers, D decimal, S string, x bytes, T time, F table,
                   A array, V void */
     union {
-        bool boolean;       /* t */
-        int64_t integer;    /* b s I l, B u i; T: seconds */
-        uint64_t natural;   /* L */
-        double number;      /* f d */
+        bool boolean;        /* t */
+        int64_t integer;     /* b s I l, B u i; T: seconds */
+        uint64_t natural;    /* L */
+        double number;       /* f d */
         struct hark_str str; /* S x; F A: the encoded bytes without their length; D: 5 bytes */
     };
 };
@@ -202,8 +202,8 @@ typedef void (*hark_emit_done)(void *arg, bool safe, const char *why);
 
 /* Publishes at once, without an event: for a timer, a file that changed. `done` (may be NULL) is told when the
  * broker has confirmed it (safe) or refused or returned it (why). Not called after close. `like` must be NULL. */
-int hark_emit_new(struct hark_instance *instance, const struct hark_message *message, hark_emit_done done,
-                  void *arg) __attribute__((warn_unused_result));
+int hark_emit_new(struct hark_instance *instance, const struct hark_message *message, hark_emit_done done, void *arg)
+    __attribute__((warn_unused_result));
 
 /* ---- settling ---- */
 
@@ -234,11 +234,11 @@ int hark_read_file(struct hark_instance *instance, const char *path, size_t max,
  * program has left running in it is killed.
  */
 struct hark_run {
-    const char *const *argv;  /* NULL at the end; argv[0] is looked up in PATH unless it has a slash */
-    const char *const *env;   /* NAME=value, NULL at the end: the whole environment; NULL: harkd's own */
-    const char *directory;    /* working directory, NULL: harkd's own */
-    struct hark_str input;    /* must stay valid until done: an event's body does while it is not settled */
-    size_t output_max;        /* more standard output than this kills the group, `overflow` */
+    const char *const *argv; /* NULL at the end; argv[0] is looked up in PATH unless it has a slash */
+    const char *const *env;  /* NAME=value, NULL at the end: the whole environment; NULL: harkd's own */
+    const char *directory;   /* working directory, NULL: harkd's own */
+    struct hark_str input;   /* must stay valid until done: an event's body does while it is not settled */
+    size_t output_max;       /* more standard output than this kills the group, `overflow` */
     /* Optional: each line of standard error, without its newline, cut at 4096 bytes. */
     void (*on_error_line)(void *arg, struct hark_str line);
 };

@@ -11,8 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void ini_error(struct ini_errors *errors, const char *file, int line, const char *label,
-               const char *format, ...)
+void ini_error(struct ini_errors *errors, const char *file, int line, const char *label, const char *format, ...)
 {
     struct buf buf = {0};
     char text[2048];
@@ -58,8 +57,7 @@ void ini_complain(struct ini_reader *reader, const struct ini_source *source, co
 {
     const struct ini_section *section = ini_current(reader, source);
 
-    ini_error(reader->errors, source->file, source->line, section ? section->label : NULL, "%s",
-              text);
+    ini_error(reader->errors, source->file, source->line, section ? section->label : NULL, "%s", text);
 }
 
 void ini_stop(struct ini_reader *reader, const struct ini_source *source, const char *text)
@@ -144,9 +142,7 @@ void ini_include(struct ini_reader *reader, const struct ini_source *source, con
     char *full = NULL;
 
     if (pattern[0] == 0 || source->memory) {
-        ini_complain(reader, source,
-                     pattern[0] ? "include works in files only"
-                                : "include = : expected a file name");
+        ini_complain(reader, source, pattern[0] ? "include works in files only" : "include = : expected a file name");
         return;
     }
     if (source->depth == INI_DEPTH_MAX) {
@@ -191,8 +187,7 @@ static int by_label(const void *left, const void *right)
 
 static void find_twins(struct ini *ini, struct ini_errors *errors)
 {
-    const struct ini_section **sorted = malloc((ini->section_count + 1) *
-                                               sizeof(const struct ini_section *));
+    const struct ini_section **sorted = malloc((ini->section_count + 1) * sizeof(const struct ini_section *));
     const struct ini_section *first;
 
     if (sorted == NULL) {
@@ -207,8 +202,8 @@ static void find_twins(struct ini *ini, struct ini_errors *errors)
         if (strcmp(sorted[i]->label, first->label) != 0)
             first = sorted[i];
         else
-            ini_error(errors, sorted[i]->file, sorted[i]->line, sorted[i]->label,
-                      "the section stands already in %s:%d", first->file, first->line);
+            ini_error(errors, sorted[i]->file, sorted[i]->line, sorted[i]->label, "the section stands already in %s:%d",
+                      first->file, first->line);
     }
     free(sorted);
 }

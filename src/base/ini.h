@@ -75,13 +75,12 @@ struct ini {
  * errors->count. */
 struct ini *ini_read(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
 /* The same from memory; `name` stands for the file in messages. `include` is an error here. */
-struct ini *ini_parse(const char *name, const char *text, size_t length,
-                      struct ini_errors *errors) HARK_MUSTCHECK;
+struct ini *ini_parse(const char *name, const char *text, size_t length, struct ini_errors *errors) HARK_MUSTCHECK;
 void ini_free(struct ini *ini);
 
 /* Adds `file:line: [section] text`. line 0: none; label NULL: none. */
-void ini_error(struct ini_errors *errors, const char *file, int line, const char *label,
-               const char *format, ...) HARK_PRINTF(5, 6);
+void ini_error(struct ini_errors *errors, const char *file, int line, const char *label, const char *format, ...)
+    HARK_PRINTF(5, 6);
 void ini_errors_free(struct ini_errors *errors);
 
 #endif

@@ -72,9 +72,7 @@ static bool join(struct ini_reader *reader, struct ini_source *source)
     }
     for (const char *c = (char *)joined->data; length > 0; c++, length--) {
         if (((unsigned char)*c < ' ' && *c != '\t') || *c == 0x7f) {
-            ini_complain(
-                reader, source,
-                "a control character; in double quotes, a new line is written \\n, a tab \\t");
+            ini_complain(reader, source, "a control character; in double quotes, a new line is written \\n, a tab \\t");
             joined->data[0] = 0;
             break;
         }
@@ -115,8 +113,7 @@ static int add_section(struct ini_reader *reader, struct ini_source *source, cha
         ini->sections = grown;
         ini->section_capacity = capacity;
     }
-    if (kind == NULL || name == NULL ||
-        asprintf(&label, name[0] ? "[%s %s]" : "[%s]", kind, name) < 0) {
+    if (kind == NULL || name == NULL || asprintf(&label, name[0] ? "[%s %s]" : "[%s]", kind, name) < 0) {
         ini_stop(reader, source, "out of memory");
         goto fail;
     }
@@ -180,8 +177,7 @@ static int parse_section(struct ini_reader *reader, struct ini_source *source, c
                        copy((char *)value->data, buf_length(value)));
 }
 
-static void add_entry(struct ini_reader *reader, const struct ini_source *source,
-                      struct ini_entry entry)
+static void add_entry(struct ini_reader *reader, const struct ini_source *source, struct ini_entry entry)
 {
     struct ini_section *section = ini_current(reader, source);
 
@@ -225,19 +221,16 @@ static void parse_entry(struct ini_reader *reader, struct ini_source *source, co
         ini_complain(reader, source, "expected \"key = value\"");
         return;
     }
-    if (length > INI_NAME_MAX || memchr(line, ' ', length) != NULL ||
-        memchr(line, '\t', length) != NULL || memchr(line, '"', length) != NULL) {
-        ini_complain(
-            reader, source,
-            "expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
+    if (length > INI_NAME_MAX || memchr(line, ' ', length) != NULL || memchr(line, '\t', length) != NULL ||
+        memchr(line, '"', length) != NULL) {
+        ini_complain(reader, source, "expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
         return;
     }
     memcpy(key, line, length);
     key[length] = 0;
     buf_clear(&reader->value);
     if (ini_value(equals + 1, &reader->value, &quoted, error, sizeof(error)) != 0) {
-        ini_error(reader->errors, source->file, source->line, section ? section->label : NULL,
-                  "%s: %s", key, error);
+        ini_error(reader->errors, source->file, source->line, section ? section->label : NULL, "%s: %s", key, error);
         return;
     }
     if (buf_length(&reader->value) > INI_LINE_MAX) {
@@ -248,8 +241,7 @@ static void parse_entry(struct ini_reader *reader, struct ini_source *source, co
     buf_put_u8(&reader->value, 0);
     if (reader->value.failed) {
         ini_stop(reader, source, "out of memory");
-    } else if (strcmp(key, "include") == 0 &&
-               (section == NULL || strcmp(section->kind, "hark") == 0)) {
+    } else if (strcmp(key, "include") == 0 && (section == NULL || strcmp(section->kind, "hark") == 0)) {
         char *pattern = strdup((char *)reader->value.data);
 
         if (pattern == NULL)
@@ -258,8 +250,8 @@ static void parse_entry(struct ini_reader *reader, struct ini_source *source, co
             ini_include(reader, source, pattern);
         free(pattern);
     } else if (section == NULL) {
-        ini_error(reader->errors, source->file, source->line, NULL,
-                  "%s: a key stands in a section such as [hark]", key);
+        ini_error(reader->errors, source->file, source->line, NULL, "%s: a key stands in a section such as [hark]",
+                  key);
     } else {
         add_entry(reader, source,
                   (struct ini_entry){.key = strdup(key),

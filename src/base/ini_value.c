@@ -59,9 +59,7 @@ static int expand(const char **from, struct buf *to, char *error, size_t size)
     if (has_default && (value == NULL || value[0] == 0)) {
         buf_put(to, name_end + 2, (size_t)(end - name_end - 2));
     } else if (value == NULL) {
-        snprintf(error, size,
-                 "the environment variable %s is not set; ${%s:-text} would give a default", name,
-                 name);
+        snprintf(error, size, "the environment variable %s is not set; ${%s:-text} would give a default", name, name);
         return -1;
     } else {
         buf_put(to, value, strlen(value));
@@ -70,8 +68,7 @@ static int expand(const char **from, struct buf *to, char *error, size_t size)
 }
 
 /* The inside of quotes, from..end. */
-static int unquote(const char *from, const char *end, bool environment, struct buf *to, char *error,
-                   size_t size)
+static int unquote(const char *from, const char *end, bool environment, struct buf *to, char *error, size_t size)
 {
     while (from < end) {
         if (*from == '$' && environment) {
@@ -84,8 +81,7 @@ static int unquote(const char *from, const char *end, bool environment, struct b
         if (*from == '\\') {
             from++;
             if (strchr("\"\\nt", *from) == NULL)
-                return fail(error, size,
-                            "in double quotes a backslash stands before \", \\, n or t only");
+                return fail(error, size, "in double quotes a backslash stands before \", \\, n or t only");
             buf_put_u8(to, *from == 'n' ? '\n' : *from == 't' ? '\t' : (uint8_t)*from);
         } else {
             buf_put_u8(to, (uint8_t)*from);
@@ -128,10 +124,9 @@ static const char *value_end(const char *raw, char *error, size_t size)
         if (starts && *c == ';')
             break;
         if (starts && *c == '#' && !wildcard(c)) {
-            fail(
-                error, size,
-                "\"#\" starts a comment at the start of a line only: put \";\" before a comment behind a "
-                "value, and double quotes around a value with \"#\" in it");
+            fail(error, size,
+                 "\"#\" starts a comment at the start of a line only: put \";\" before a comment behind a "
+                 "value, and double quotes around a value with \"#\" in it");
             return NULL;
         }
         if (*c == '"') {

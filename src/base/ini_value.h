@@ -16,11 +16,9 @@
 
 /* Reads `raw` (terminated) and appends what it means to `to`, without a terminator. *quoted: the
  * whole of it stood in double quotes. 0; -1 with a message. */
-int ini_value(const char *raw, struct buf *to, bool *quoted, char *error,
-              size_t size) HARK_MUSTCHECK;
+int ini_value(const char *raw, struct buf *to, bool *quoted, char *error, size_t size) HARK_MUSTCHECK;
 
 /* Likewise a quoted text only, `"..."`, without the environment; *rest is what follows. */
-int ini_quoted(const char *raw, struct buf *to, const char **rest, char *error,
-               size_t size) HARK_MUSTCHECK;
+int ini_quoted(const char *raw, struct buf *to, const char **rest, char *error, size_t size) HARK_MUSTCHECK;
 
 #endif

@@ -16,8 +16,7 @@
 #include <unistd.h>
 
 #define STACK_SIZE (128 * 1024)
-#define WRITE_WAIT_MS \
-    100 /* how long the thread waits for a stuck reader before it looks for orders again */
+#define WRITE_WAIT_MS 100 /* how long the thread waits for a stuck reader before it looks for orders again */
 #define STOP_WAIT_MS 2000
 
 struct header {
@@ -33,8 +32,7 @@ struct field_header {
 };
 
 #define RECORD_MAX \
-    (sizeof(struct header) + LOG_MESSAGE_MAX + LOG_FIELDS_SIZE + \
-     LOG_FIELDS_MAX * sizeof(struct field_header))
+    (sizeof(struct header) + LOG_MESSAGE_MAX + LOG_FIELDS_SIZE + LOG_FIELDS_MAX * sizeof(struct field_header))
 
 enum log_level log_threshold = LOG_LEVEL_INFO;
 
@@ -108,16 +106,14 @@ static ssize_t field_fits(const struct log_field *field, size_t left)
     return (ssize_t)(field->value.length < left - name ? field->value.length : left - name);
 }
 
-static bool ring_put_record(enum log_level level, const struct log_field *fields,
-                            const char *message, size_t length)
+static bool ring_put_record(enum log_level level, const struct log_field *fields, const char *message, size_t length)
 {
     struct header header = {.level = level, .message_length = (uint16_t)length};
     size_t left = LOG_FIELDS_SIZE;
     ssize_t fits;
 
     clock_gettime(CLOCK_REALTIME, &header.time);
-    for (const struct log_field *f = fields;
-         f != NULL && f->name != NULL && header.field_count < LOG_FIELDS_MAX; f++) {
+    for (const struct log_field *f = fields; f != NULL && f->name != NULL && header.field_count < LOG_FIELDS_MAX; f++) {
         if ((fits = field_fits(f, left)) < 0)
             break;
         left -= strlen(f->name) + (size_t)fits;
@@ -153,8 +149,7 @@ static bool ring_put_dropped(void)
 
     if (logger.used > LOG_RING_SIZE / 2)
         return false;
-    length = snprintf(text, sizeof(text),
-                      "%lu log line%s dropped: the reader of the log is too slow", logger.dropped,
+    length = snprintf(text, sizeof(text), "%lu log line%s dropped: the reader of the log is too slow", logger.dropped,
                       logger.dropped == 1 ? "" : "s");
     if (!ring_put_record(LOG_LEVEL_WARNING, NULL, text, (size_t)length))
         return false;
@@ -338,8 +333,7 @@ int log_after_fork(const char *who)
 void log_flush(int ms)
 {
     int64_t until = monotonic_ms() + ms;
-    struct timespec deadline = {.tv_sec = (time_t)(until / 1000),
-                                .tv_nsec = (long)(until % 1000) * 1000000};
+    struct timespec deadline = {.tv_sec = (time_t)(until / 1000), .tv_nsec = (long)(until % 1000) * 1000000};
 
     if (!logger.started)
         return;
@@ -390,8 +384,7 @@ static void write_directly(enum log_level level, const char *message, size_t len
     (void)log_output_write(&logger.output, line, length, 0);
 }
 
-void log_writev(enum log_level level, const struct log_field *fields, const char *format,
-                va_list args)
+void log_writev(enum log_level level, const struct log_field *fields, const char *format, va_list args)
 {
     char message[LOG_MESSAGE_MAX];
     int length;
@@ -411,8 +404,7 @@ void log_writev(enum log_level level, const struct log_field *fields, const char
         return;
     }
     pthread_mutex_lock(&logger.lock);
-    if ((logger.dropped > 0 && !ring_put_dropped()) ||
-        !ring_put_record(level, fields, message, (size_t)length))
+    if ((logger.dropped > 0 && !ring_put_dropped()) || !ring_put_record(level, fields, message, (size_t)length))
         logger.dropped++;
     else if (!logger.busy)
         pthread_cond_signal(&logger.filled);

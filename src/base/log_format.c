@@ -142,10 +142,9 @@ static void put_time(struct sink *sink, const struct timespec *time)
     int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
     int64_t month = mp < 10 ? mp + 3 : mp - 9;
 
-    snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-             (int)(yoe + era * 400 + (month <= 2)), (int)month, (int)(doy - (153 * mp + 2) / 5 + 1),
-             (int)(seconds / 3600), (int)(seconds / 60 % 60), (int)(seconds % 60),
-             (int)(time->tv_nsec / 1000000));
+    snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)(yoe + era * 400 + (month <= 2)),
+             (int)month, (int)(doy - (153 * mp + 2) / 5 + 1), (int)(seconds / 3600), (int)(seconds / 60 % 60),
+             (int)(seconds % 60), (int)(time->tv_nsec / 1000000));
     puts_to(sink, text);
 }
 
@@ -171,8 +170,7 @@ static void put_logfmt(struct sink *sink, struct span value)
     bool quote = value.length == 0;
 
     for (size_t i = 0; i < value.length && !quote; i++)
-        quote = value.data[i] <= ' ' || value.data[i] >= 0x7f ||
-                strchr("\"=\\", value.data[i]) != NULL;
+        quote = value.data[i] <= ' ' || value.data[i] >= 0x7f || strchr("\"=\\", value.data[i]) != NULL;
     puts_to(sink, quote ? "\"" : "");
     put_styled(sink, STYLE_QUOTED, value);
     puts_to(sink, quote ? "\"" : "");
@@ -260,8 +258,7 @@ static void format_journald(struct sink *sink, const struct log_record *record)
     }
 }
 
-size_t log_format_record(enum log_format format, bool colour, const struct log_record *record,
-                         char *to)
+size_t log_format_record(enum log_format format, bool colour, const struct log_record *record, char *to)
 {
     struct sink sink = {.at = to, .end = to + LOG_LINE_SIZE - 1};
 

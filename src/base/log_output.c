@@ -26,8 +26,8 @@ static bool is_journal_stream(int fd)
     unsigned long long device, inode;
     struct stat st;
 
-    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
-           fstat(fd, &st) == 0 && st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+    return stream != NULL && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &st) == 0 &&
+           st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
 }
 
 static int connect_journal(struct log_output *output)
@@ -47,8 +47,7 @@ static int connect_journal(struct log_output *output)
     return -1;
 }
 
-int log_output_open(struct log_output *output, enum log_format format, int fd,
-                    const char *journal_path)
+int log_output_open(struct log_output *output, enum log_format format, int fd, const char *journal_path)
 {
     const char *term = getenv("TERM");
     bool automatic = format == LOG_FORMAT_AUTO;
@@ -62,8 +61,8 @@ int log_output_open(struct log_output *output, enum log_format format, int fd,
             return -1;
         output->format = LOG_FORMAT_TEXT;
     }
-    output->colour = output->format == LOG_FORMAT_TEXT && isatty(fd) &&
-                     getenv("NO_COLOR") == NULL && term != NULL && strcmp(term, "dumb") != 0;
+    output->colour = output->format == LOG_FORMAT_TEXT && isatty(fd) && getenv("NO_COLOR") == NULL && term != NULL &&
+                     strcmp(term, "dumb") != 0;
     return 0;
 }
 

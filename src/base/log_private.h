@@ -27,8 +27,7 @@ struct log_record {
 
 /* One line with its newline (journald: one datagram) into `to`, which has LOG_LINE_SIZE bytes;
  * returns the length. `format` is not LOG_FORMAT_AUTO. */
-size_t log_format_record(enum log_format format, bool colour, const struct log_record *record,
-                         char *to);
+size_t log_format_record(enum log_format format, bool colour, const struct log_record *record, char *to);
 
 /* Where lines go. All calls but the first come from one thread. */
 struct log_output {
@@ -39,8 +38,7 @@ struct log_output {
     char journal_path[108];
 };
 /* 0, or -1 with errno if journald was asked for and cannot be reached. */
-int log_output_open(struct log_output *output, enum log_format format, int fd,
-                    const char *journal_path) HARK_MUSTCHECK;
+int log_output_open(struct log_output *output, enum log_format format, int fd, const char *journal_path) HARK_MUSTCHECK;
 void log_output_close(struct log_output *output);
 /* Writes one datagram or some whole lines; waits for the other side at most `wait_ms`. How many
  * bytes were taken: all of them also when the other side is gone for good and they are lost; less
@@ -48,7 +46,6 @@ void log_output_close(struct log_output *output);
 size_t log_output_write(struct log_output *output, const char *data, size_t length, int wait_ms);
 
 /* log_start() with everything open to a test. */
-int log_start_to(enum log_format format, enum log_level level, int fd,
-                 const char *journal_path) HARK_MUSTCHECK;
+int log_start_to(enum log_format format, enum log_level level, int fd, const char *journal_path) HARK_MUSTCHECK;
 
 #endif

@@ -15,14 +15,12 @@ static void notify_open_socket(struct notify *notify, const char *path)
 
     /* (systemd also knows "vsock:", between a virtual machine and its host; there is none of that
      * in a service.) */
-    if (length < 2 || length >= sizeof(notify->address.sun_path) ||
-        (path[0] != '/' && path[0] != '@'))
+    if (length < 2 || length >= sizeof(notify->address.sun_path) || (path[0] != '/' && path[0] != '@'))
         return;
     notify->address.sun_family = AF_UNIX;
     memcpy(notify->address.sun_path, path, length + 1);
     if (path[0] == '@')
-        notify->address.sun_path[0] =
-            '\0'; /* the abstract namespace, where the length counts and no 0 byte ends it */
+        notify->address.sun_path[0] = '\0'; /* the abstract namespace, where the length counts and no 0 byte ends it */
     else
         length++;
     notify->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
@@ -47,8 +45,7 @@ void notify_open(struct notify *notify)
 
     *notify = (struct notify){0};
     notify_open_socket(notify, getenv("NOTIFY_SOCKET"));
-    if (notify_wanted(notify) && microseconds > 0 &&
-        (getenv("WATCHDOG_PID") == NULL || pid == getpid()))
+    if (notify_wanted(notify) && microseconds > 0 && (getenv("WATCHDOG_PID") == NULL || pid == getpid()))
         notify->watchdog_ms = microseconds < 1000 ? 1 : microseconds / 1000;
     unsetenv("NOTIFY_SOCKET");
     unsetenv("WATCHDOG_USEC");
@@ -70,8 +67,7 @@ void notify_send(const struct notify *notify, const char *format, ...)
     if (fd < 0)
         return;
     /* A manager that does not take it now will see the next one. */
-    (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&notify->address,
-                  notify->length);
+    (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&notify->address, notify->length);
     close(fd);
 }
 
@@ -80,6 +76,5 @@ void notify_reloading(const struct notify *notify)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    notify_send(notify, "RELOADING=1\nMONOTONIC_USEC=%lld",
-                (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    notify_send(notify, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }

@@ -36,8 +36,7 @@ const struct hark_setting *settings_find(const struct hark_setting *table, const
         if (row->type != HARK_MAP) {
             if (strcmp(row->name, key) == 0)
                 return row;
-        } else if (strncmp(row->name, key, length) == 0 &&
-                   (found == NULL || strlen(found->name) < length)) {
+        } else if (strncmp(row->name, key, length) == 0 && (found == NULL || strlen(found->name) < length)) {
             found = row;
         }
     }
@@ -53,17 +52,14 @@ static int check_range(const struct hark_setting *row, int64_t value, char *erro
     if (!has_range(row))
         snprintf(error, size, "must not be negative");
     else if (row->max == INT64_MAX)
-        snprintf(error, size, "must be at least %s",
-                 settings_show_number(row->type, row->min, low, sizeof(low)));
+        snprintf(error, size, "must be at least %s", settings_show_number(row->type, row->min, low, sizeof(low)));
     else
-        snprintf(error, size, "must be from %s to %s",
-                 settings_show_number(row->type, row->min, low, sizeof(low)),
+        snprintf(error, size, "must be from %s to %s", settings_show_number(row->type, row->min, low, sizeof(low)),
                  settings_show_number(row->type, row->max, high, sizeof(high)));
     return -1;
 }
 
-static int set_number(const struct hark_setting *row, const char *value, int64_t *to, char *error,
-                      size_t size)
+static int set_number(const struct hark_setting *row, const char *value, int64_t *to, char *error, size_t size)
 {
     int64_t number;
     int bad;
@@ -94,8 +90,7 @@ static int set_boolean(const char *value, bool *to, char *error, size_t size)
     return -1;
 }
 
-static int set_enum(const struct hark_setting *row, const char *value, int *to, char *error,
-                    size_t size)
+static int set_enum(const struct hark_setting *row, const char *value, int *to, char *error, size_t size)
 {
     size_t count = 0, used;
     const char *nearest;
@@ -158,8 +153,8 @@ static void free_list(struct hark_list *list)
     *list = (struct hark_list){0};
 }
 
-static int add_durations(const struct hark_setting *row, struct hark_durations *to,
-                         const char *value, char *error, size_t size)
+static int add_durations(const struct hark_setting *row, struct hark_durations *to, const char *value, char *error,
+                         size_t size)
 {
     struct hark_list words = {0};
     int result = settings_parse_words(value, &words, error, size);
@@ -183,8 +178,7 @@ static int add_durations(const struct hark_setting *row, struct hark_durations *
     return result;
 }
 
-static int add_pair(struct hark_map *map, const char *name, const char *value, bool quoted,
-                    char *error, size_t size)
+static int add_pair(struct hark_map *map, const char *name, const char *value, bool quoted, char *error, size_t size)
 {
     struct hark_pair *grown, pair = {.quoted = quoted};
 
@@ -213,8 +207,8 @@ static int add_pair(struct hark_map *map, const char *name, const char *value, b
     return 0;
 }
 
-static int set_row(const struct hark_setting *row, void *to, const char *key, const char *value,
-                   bool quoted, char *error, size_t size)
+static int set_row(const struct hark_setting *row, void *to, const char *key, const char *value, bool quoted,
+                   char *error, size_t size)
 {
     switch (row->type) {
     case HARK_STRING:
@@ -228,8 +222,7 @@ static int set_row(const struct hark_setting *row, void *to, const char *key, co
     case HARK_ENUM:
         return set_enum(row, value, to, error, size);
     case HARK_LIST:
-        return quoted ? add_item(to, value, error, size)
-                      : settings_parse_words(value, to, error, size);
+        return quoted ? add_item(to, value, error, size) : settings_parse_words(value, to, error, size);
     case HARK_LINES:
         return add_item(to, value, error, size);
     case HARK_DURATIONS:
@@ -248,8 +241,8 @@ static bool repeatable(enum hark_setting_type type)
     return type == HARK_LIST || type == HARK_LINES || type == HARK_DURATIONS || type == HARK_MAP;
 }
 
-int settings_set(struct settings *settings, const char *key, const char *value, bool quoted,
-                 int line, char *error, size_t size)
+int settings_set(struct settings *settings, const char *key, const char *value, bool quoted, int line, char *error,
+                 size_t size)
 {
     const struct hark_setting *row = settings_find(settings->table, key);
     char text[512];
@@ -272,8 +265,7 @@ int settings_set(struct settings *settings, const char *key, const char *value, 
         if (row->secret)
             snprintf(error, size, "%s: %s", key, text);
         else
-            snprintf(error, size, "%s = %.*s%s: %s", key, SHOWN, value,
-                     strlen(value) > SHOWN ? "..." : "", text);
+            snprintf(error, size, "%s = %.*s%s: %s", key, SHOWN, value, strlen(value) > SHOWN ? "..." : "", text);
         return -1;
     }
     if (settings->line[index] == 0)
@@ -300,23 +292,19 @@ int settings_finish(struct settings *settings, char *error, size_t size)
     size_t missing = 0, used = 0;
     char text[512];
 
-    for (const struct hark_setting *row = settings->table; row != NULL && row->type != HARK_END;
-         row++) {
+    for (const struct hark_setting *row = settings->table; row != NULL && row->type != HARK_END; row++) {
         size_t index = row_index(settings, row);
         bool set = index < SETTINGS_MAX && settings->line[index] != 0;
         void *to = member(row, settings->into);
 
         if (row->required && empty(row, to, set)) {
             if (missing++ == 0)
-                used = (size_t)snprintf(error, size, "missing key \"%s\" (%s)", row->name,
-                                        row->help);
+                used = (size_t)snprintf(error, size, "missing key \"%s\" (%s)", row->name, row->help);
             else if (used < size)
-                used += (size_t)snprintf(error + used, size - used, ", and \"%s\" (%s)", row->name,
-                                         row->help);
+                used += (size_t)snprintf(error + used, size - used, ", and \"%s\" (%s)", row->name, row->help);
         } else if (!set && row->fallback != NULL) {
             if (set_row(row, to, row->name, row->fallback, false, text, sizeof(text)) != 0) {
-                snprintf(error, size, "the default of \"%s\", %s, is broken: %s", row->name,
-                         row->fallback, text);
+                snprintf(error, size, "the default of \"%s\", %s, is broken: %s", row->name, row->fallback, text);
                 return -1;
             }
         }

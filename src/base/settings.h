@@ -29,8 +29,8 @@ const struct hark_setting *settings_find(const struct hark_setting *table, const
 /* 0; -1 with a message in error: not of the type, out of range, not one of the words, set twice.
  * `quoted`: the whole value stood in double quotes. An unknown key is also an error, see
  * settings_nearest. */
-int settings_set(struct settings *settings, const char *key, const char *value, bool quoted,
-                 int line, char *error, size_t size) HARK_MUSTCHECK;
+int settings_set(struct settings *settings, const char *key, const char *value, bool quoted, int line, char *error,
+                 size_t size) HARK_MUSTCHECK;
 
 /* Fills in the fallbacks of all rows not set. -1: a required key is missing, or (a bug in a table,
  * found by every unit test) a fallback does not parse. */
@@ -55,9 +55,7 @@ const char *settings_show_number(enum hark_setting_type type, int64_t value, cha
 /* Parsers on their own; 0 or -1 with a message that names what was expected. */
 int settings_parse_duration(const char *text, int64_t *ms, char *error, size_t size) HARK_MUSTCHECK;
 int settings_parse_size(const char *text, int64_t *bytes, char *error, size_t size) HARK_MUSTCHECK;
-int settings_parse_integer(const char *text, int64_t *value, char *error,
-                           size_t size) HARK_MUSTCHECK;
-int settings_parse_words(const char *text, struct hark_list *list, char *error,
-                         size_t size) HARK_MUSTCHECK;
+int settings_parse_integer(const char *text, int64_t *value, char *error, size_t size) HARK_MUSTCHECK;
+int settings_parse_words(const char *text, struct hark_list *list, char *error, size_t size) HARK_MUSTCHECK;
 
 #endif

@@ -57,8 +57,8 @@ int settings_parse_duration(const char *text, int64_t *ms, char *error, size_t s
             *ms = 0;
             return 0;
         }
-        snprintf(error, size, "%s has no unit; a duration is written %sms, %ss, %sm, %sh or %sd",
-                 text, text, text, text, text, text);
+        snprintf(error, size, "%s has no unit; a duration is written %sms, %ss, %sm, %sh or %sd", text, text, text,
+                 text, text, text);
         return -1;
     }
     if (rest == NULL || scale(durations, HARK_COUNT(durations), rest, &value) != 0) {

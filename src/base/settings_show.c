@@ -29,8 +29,7 @@ static size_t distance(const char *a, size_t a_length, const char *b, size_t b_l
                 best = last[j] + 1;
             if (now[j - 1] + 1 < best)
                 best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                before[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
                 best = before[j - 2] + 1;
             now[j] = best;
         }
@@ -47,8 +46,7 @@ struct nearest {
 };
 
 /* Near is: at most a third of the letters differ, at least one may. */
-static void consider(struct nearest *nearest, const char *name, const char *word,
-                     size_t word_length)
+static void consider(struct nearest *nearest, const char *name, const char *word, size_t word_length)
 {
     size_t limit = word_length < 6 ? 1 : word_length / 3;
     size_t found = distance(name, strlen(name), word, word_length);
@@ -176,13 +174,11 @@ void settings_print(const struct hark_setting *setting, FILE *to)
         for (const char *const *word = setting->words; *word != NULL; word++)
             fprintf(to, "%s%s", word == setting->words ? ": " : " | ", *word);
     if (setting->min != 0 || setting->max != 0) {
-        fprintf(to, ", %s",
-                settings_show_number(setting->type, setting->min, number, sizeof(number)));
+        fprintf(to, ", %s", settings_show_number(setting->type, setting->min, number, sizeof(number)));
         if (setting->max == INT64_MAX)
             fputs(" or more", to);
         else
-            fprintf(to, " to %s",
-                    settings_show_number(setting->type, setting->max, number, sizeof(number)));
+            fprintf(to, " to %s", settings_show_number(setting->type, setting->max, number, sizeof(number)));
     }
     fputs(setting->required ? ", required\n" : "\n", to);
     if (setting->type == HARK_MAP) {

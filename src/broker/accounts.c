@@ -51,8 +51,7 @@ static int account_keep(struct broker *broker, enum store_kind kind, struct buf 
         buf_free(value);
         return -1;
     }
-    LL_FOREACH_SAFE(broker->accounts, account, next)
-    {
+    LL_FOREACH_SAFE (broker->accounts, account, next) {
         if (account->kind != kind || !span_equal(buf_span(&account->name), buf_span(name)))
             continue;
         LL_DELETE(broker->accounts, account);
@@ -104,8 +103,8 @@ int accounts_put_user(struct broker *broker, const struct user_options *given, c
     return account_record(broker, STORE_USER, &name, &value, error, size);
 }
 
-int accounts_permit(struct broker *broker, const char *user, const char *vhost, const char *configure, const char *write,
-                    const char *read, char *error, size_t size)
+int accounts_permit(struct broker *broker, const char *user, const char *vhost, const char *configure,
+                    const char *write, const char *read, char *error, size_t size)
 {
     struct buf name = {0}, value = {0};
 
@@ -124,8 +123,7 @@ void accounts_forget_vhost(struct broker *broker, const char *vhost)
 {
     struct account *account, *next;
 
-    LL_FOREACH_SAFE(broker->accounts, account, next)
-    {
+    LL_FOREACH_SAFE (broker->accounts, account, next) {
         struct span name = buf_span(&account->name);
         const char *user = account_take(&name), *of = account_take(&name);
         char unused[256];
@@ -175,7 +173,8 @@ static int account_apply_user(struct broker *broker, struct span name, struct sp
     return users_put(broker->users, &options, error, size);
 }
 
-static int account_apply_permission(struct broker *broker, struct span name, struct span value, char *error, size_t size)
+static int account_apply_permission(struct broker *broker, struct span name, struct span value, char *error,
+                                    size_t size)
 {
     const char *user = account_take(&name), *vhost = account_take(&name);
     const char *configure = account_take(&value), *write = account_take(&value), *read = account_take(&value);
@@ -206,8 +205,7 @@ void accounts_free(struct broker *broker)
 {
     struct account *account, *next;
 
-    LL_FOREACH_SAFE(broker->accounts, account, next)
-    {
+    LL_FOREACH_SAFE (broker->accounts, account, next) {
         account_drop(account);
     }
     broker->accounts = NULL;

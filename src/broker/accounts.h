@@ -19,9 +19,10 @@ struct account {
 };
 
 /* 0; -1 with a message: what users_put() and users_permit() say. */
-int accounts_put_user(struct broker *broker, const struct user_options *options, char *error, size_t size) HARK_MUSTCHECK;
-int accounts_permit(struct broker *broker, const char *user, const char *vhost, const char *configure, const char *write,
-                    const char *read, char *error, size_t size) HARK_MUSTCHECK;
+int accounts_put_user(struct broker *broker, const struct user_options *options, char *error,
+                      size_t size) HARK_MUSTCHECK;
+int accounts_permit(struct broker *broker, const char *user, const char *vhost, const char *configure,
+                    const char *write, const char *read, char *error, size_t size) HARK_MUSTCHECK;
 /* One record that the store has; applied by broker_apply_accounts(). -1: it cannot be read, or no memory. */
 int accounts_recover(struct broker *broker, enum store_kind kind, struct span name, struct span value) HARK_MUSTCHECK;
 /* Its permissions go with a virtual host. */

@@ -7,10 +7,10 @@ static const struct {
     char kind;
     const char *name;
 } arguments_types[] = {
-    {'S', "longstr"}, {'I', "signedint"}, {'D', "decimal"}, {'T', "timestamp"}, {'F', "table"},
-    {'b', "byte"}, {'B', "unsignedbyte"}, {'s', "short"}, {'U', "short"}, {'u', "unsignedshort"},
-    {'i', "unsignedint"}, {'l', "long"}, {'L', "long"}, {'d', "double"}, {'f', "float"}, {'t', "bool"},
-    {'x', "binary"}, {'V', "void"}, {'A', "array"},
+    {'S', "longstr"},     {'I', "signedint"},    {'D', "decimal"}, {'T', "timestamp"}, {'F', "table"},
+    {'b', "byte"},        {'B', "unsignedbyte"}, {'s', "short"},   {'U', "short"},     {'u', "unsignedshort"},
+    {'i', "unsignedint"}, {'l', "long"},         {'L', "long"},    {'d', "double"},    {'f', "float"},
+    {'t', "bool"},        {'x', "binary"},       {'V', "void"},    {'A', "array"},
 };
 
 const char *arguments_type(char kind)

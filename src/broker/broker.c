@@ -17,10 +17,10 @@
 
 #define BROKER_STORE_HIGH (64 * 1024 * 1024) /* bytes that wait for the disk: publishers are held, */
 #define BROKER_STORE_LOW (16 * 1024 * 1024)  /* until there are no more than these */
-#define BROKER_EASE (128 * 1024 * 1024) /* bytes above which what is on disk anyway need not be in memory too */
-#define BROKER_KEEP 2048     /* messages of a queue that stay in memory when others are left to the disk */
-#define BROKER_PAGE_MS 20    /* between two rounds of asking all queues for memory */
-#define BROKER_LAST_MS 1000  /* for the last bytes to a peer that has to go */
+#define BROKER_EASE (128 * 1024 * 1024)      /* bytes above which what is on disk anyway need not be in memory too */
+#define BROKER_KEEP 2048      /* messages of a queue that stay in memory when others are left to the disk */
+#define BROKER_PAGE_MS 20     /* between two rounds of asking all queues for memory */
+#define BROKER_LAST_MS 1000   /* for the last bytes to a peer that has to go */
 #define BROKER_CLOSE_MS 60000 /* for the store's last commit */
 
 /* ---- virtual hosts ---- */
@@ -59,8 +59,7 @@ void broker_remove_vhost(struct vhost *vhost)
 
     if (reply_set(&error, REPLY_CONNECTION_FORCED, 0, "vhost '%s' is deleted", vhost->name) == 0)
         return;
-    DL_FOREACH_SAFE(broker->peers, peer, next)
-    {
+    DL_FOREACH_SAFE (broker->peers, peer, next) {
         if (peer->vhost != vhost)
             continue;
         peer_fail(peer, &error);
@@ -79,8 +78,7 @@ static void broker_watch_peers(struct broker *broker)
 {
     struct peer *peer, *next;
 
-    DL_FOREACH_SAFE(broker->peers, peer, next)
-    {
+    DL_FOREACH_SAFE (broker->peers, peer, next) {
         peer_watch_alarm(peer);
     }
 }
@@ -162,10 +160,8 @@ static void broker_page_out_to(struct broker *broker, uint64_t enough, uint64_t 
     struct vhost *vhost, *next;
     struct queue *queue, *after;
 
-    HASH_ITER(hh, broker->vhosts, vhost, next)
-    {
-        HASH_ITER(hh, vhost->queues, queue, after)
-        {
+    HASH_ITER (hh, broker->vhosts, vhost, next) {
+        HASH_ITER (hh, vhost->queues, queue, after) {
             if (broker->memory <= enough)
                 return;
             if (queue->ready_count - queue->paged.count > 2 * keep)
@@ -221,8 +217,8 @@ static void broker_pressure(struct loop_task *task)
         broker_page_out(broker);
         broker->paged_at = loop_now(broker->loop);
     }
-    alarm = broker_used(broker) >= (broker->memory_alarm ? broker->options.memory_limit / 10 * 9
-                                                        : broker->options.memory_limit);
+    alarm = broker_used(broker) >=
+            (broker->memory_alarm ? broker->options.memory_limit / 10 * 9 : broker->options.memory_limit);
     if (alarm == broker->memory_alarm)
         return;
     broker->memory_alarm = alarm;
@@ -245,8 +241,7 @@ static void broker_accepted(void *arg, int fd)
 
     if (broker->peer_count >= broker->options.connection_max) {
         if (log_allowed(&broker->refused, &dropped))
-            log_warning("broker: a connection was refused: there are %u already (connection_max)",
-                        broker->peer_count);
+            log_warning("broker: a connection was refused: there are %u already (connection_max)", broker->peer_count);
         close(fd);
         return;
     }
@@ -278,8 +273,7 @@ static void broker_close_ports(struct broker *broker)
 {
     struct broker_port *port, *next;
 
-    LL_FOREACH_SAFE(broker->ports, port, next)
-    {
+    LL_FOREACH_SAFE (broker->ports, port, next) {
         acceptor_free(port->acceptor);
         free(port);
     }
@@ -369,7 +363,9 @@ void broker_status(const struct broker *broker, struct broker_status *status)
         .published = broker->published,
         .delivered = broker->delivered,
         .memory = broker_used(broker),
-        .alarm = broker->memory_alarm ? "memory" : broker->disk_alarm[0] != '\0' ? "disk" : NULL,
+        .alarm = broker->memory_alarm            ? "memory"
+                 : broker->disk_alarm[0] != '\0' ? "disk"
+                                                 : NULL,
     };
 }
 
@@ -408,8 +404,7 @@ void broker_stop(struct broker *broker, int64_t ms, void (*done)(void *arg), voi
     broker->stopped_arg = arg;
     broker_close_ports(broker);
     if (reply_set(&error, REPLY_CONNECTION_FORCED, 0, "broker forced connection closure with reason 'shutdown'") != 0)
-        DL_FOREACH_SAFE(broker->peers, peer, next)
-        {
+        DL_FOREACH_SAFE (broker->peers, peer, next) {
             if (peer->state == PEER_OPEN)
                 peer_fail(peer, &error);
             else if (peer->state < PEER_OPEN)
@@ -431,13 +426,11 @@ void broker_free(struct broker *broker)
     broker->stopped = NULL;
     control_free(broker->control);
     broker_close_ports(broker);
-    DL_FOREACH_SAFE(broker->peers, peer, after)
-    {
+    DL_FOREACH_SAFE (broker->peers, peer, after) {
         peer_end(peer, "the broker stops");
     }
     deaths_forget(broker, NULL);
-    HASH_ITER(hh, broker->vhosts, vhost, next)
-    {
+    HASH_ITER (hh, broker->vhosts, vhost, next) {
         HASH_DELETE(hh, broker->vhosts, vhost);
         vhost_free(vhost);
     }

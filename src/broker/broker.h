@@ -20,22 +20,22 @@ struct broker_options {
     uint64_t disk_free_limit; /* bytes below which publishers are blocked */
     uint64_t max_message_size;
     uint32_t frame_max;
-    uint16_t channel_max;     /* per connection */
-    uint16_t heartbeat;       /* seconds, proposed; 0: none */
+    uint16_t channel_max;                             /* per connection */
+    uint16_t heartbeat;                               /* seconds, proposed; 0: none */
     unsigned connection_max, queue_max, consumer_max; /* queues and consumers: per virtual host and per channel */
-    int64_t handshake_timeout; /* ms, from accept to connection.open */
+    int64_t handshake_timeout;                        /* ms, from accept to connection.open */
 };
 
 struct broker_status {
     unsigned connections, channels, queues, consumers;
     uint64_t ready, unacked, published, delivered;
-    uint64_t memory; /* bytes of messages */
+    uint64_t memory;   /* bytes of messages */
     const char *alarm; /* NULL, "memory", "disk" */
 };
 
 /* Opens the store and recovers. NULL with a message. Virtual host "/" is always there. */
-struct broker *broker_new(struct loop *loop, const struct broker_options *options, char *error, size_t size)
-    HARK_MUSTCHECK;
+struct broker *broker_new(struct loop *loop, const struct broker_options *options, char *error,
+                          size_t size) HARK_MUSTCHECK;
 /* Takes the descriptor. `trusted`: the workers' own Unix socket, where EXTERNAL needs no user of the list. */
 int broker_listen(struct broker *broker, int fd, struct tls_context *tls, bool trusted) HARK_MUSTCHECK;
 /* Limits from a configuration read again; `data` stays. */

@@ -42,20 +42,20 @@ struct broker {
     amqp_pool_t pool; /* of the method being handled */
     uint64_t next_queue;
 
-    uint64_t memory;       /* bytes of messages in memory */
-    uint64_t memory_ease;  /* above: queues drop what is on disk too, as far as it is their tail; */
-    uint64_t memory_page;  /* above: they leave their tails on disk, whatever they are */
-    uint64_t gathered;     /* bytes of what is on its way: contents not yet whole, transactions not yet committed */
-    bool memory_alarm;     /* above the limit */
-    char disk_alarm[256];  /* why; empty: none */
-    bool slow_disk;        /* too much waits for the store */
+    uint64_t memory;      /* bytes of messages in memory */
+    uint64_t memory_ease; /* above: queues drop what is on disk too, as far as it is their tail; */
+    uint64_t memory_page; /* above: they leave their tails on disk, whatever they are */
+    uint64_t gathered;    /* bytes of what is on its way: contents not yet whole, transactions not yet committed */
+    bool memory_alarm;    /* above the limit */
+    char disk_alarm[256]; /* why; empty: none */
+    bool slow_disk;       /* too much waits for the store */
     struct loop_task pressure;
-    int64_t paged_at;      /* ms: when queues were last asked for memory */
+    int64_t paged_at;             /* ms: when queues were last asked for memory */
     struct event *pressure_timer; /* until they may be asked again */
 
     struct peer_channel *confirming; /* channels with confirms to send: a list */
     struct loop_task confirm;
-    struct peer *holding; /* peers whose answers wait for the disk: a list */
+    struct peer *holding;         /* peers whose answers wait for the disk: a list */
     struct peer_channel *replies; /* direct reply-to: a hash by token */
 
     unsigned channel_count, queue_count, consumer_count;

@@ -74,8 +74,8 @@ static struct queue_consumer *class_basic_consumer_new(struct peer_channel *chan
     return NULL;
 }
 
-static int class_basic_may_consume(const struct queue *queue, const amqp_basic_consume_t *consume, struct span arguments,
-                                   struct reply *error)
+static int class_basic_may_consume(const struct queue *queue, const amqp_basic_consume_t *consume,
+                                   struct span arguments, struct reply *error)
 {
     struct table_entry priority;
     int64_t number;
@@ -94,8 +94,8 @@ static int class_basic_may_consume(const struct queue *queue, const amqp_basic_c
     return 0;
 }
 
-static int class_basic_consume(struct peer_channel *channel, const amqp_basic_consume_t *consume,
-                               struct span arguments, struct reply *error)
+static int class_basic_consume(struct peer_channel *channel, const amqp_basic_consume_t *consume, struct span arguments,
+                               struct reply *error)
 {
     struct span tag = span_amqp(consume->consumer_tag);
     bool replies = span_is(span_amqp(consume->queue), REPLY_QUEUE);
@@ -117,8 +117,7 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
                          (int)tag.length, (const char *)tag.data);
     if (HASH_COUNT(channel->consumers) >= channel->peer->broker->options.consumer_max)
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD,
-                         "reached maximum (%u) of consumers per channel",
-                         channel->peer->broker->options.consumer_max);
+                         "reached maximum (%u) of consumers per channel", channel->peer->broker->options.consumer_max);
     if (queue != NULL && class_basic_may_consume(queue, consume, arguments, error) != 0)
         return -1;
     consumer = class_basic_consumer_new(channel, consume, arguments, tag);

@@ -42,7 +42,8 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
         if (alternate.kind != 'S' || alternate.value.length > UINT8_MAX)
             return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_EXCHANGE_DECLARE_METHOD,
                              "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%s'",
-                             arguments_type(alternate.kind), (int)options.name.length, (const char *)options.name.data, peer->vhost->name);
+                             arguments_type(alternate.kind), (int)options.name.length, (const char *)options.name.data,
+                             peer->vhost->name);
         if (peer_may(peer, PERMISSION_READ, "exchange", options.name, error) != 0 ||
             peer_may(peer, PERMISSION_WRITE, "exchange", alternate.value, error) != 0)
             return -1;

@@ -38,8 +38,8 @@ static struct exchange *publish_exchange(struct peer_channel *channel, struct sp
     }
     if (exchange->internal) {
         reply_set(error, REPLY_ACCESS_REFUSED, AMQP_BASIC_PUBLISH_METHOD,
-                  "cannot publish to internal exchange '%.*s' in vhost '%s'", (int)name.length,
-                  (const char *)name.data, peer->vhost->name);
+                  "cannot publish to internal exchange '%.*s' in vhost '%s'", (int)name.length, (const char *)name.data,
+                  peer->vhost->name);
         return NULL;
     }
     channel->exchange = exchange;

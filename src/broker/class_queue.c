@@ -8,8 +8,7 @@
 static void class_queue_declared(struct peer_channel *channel, struct span name, uint32_t messages, uint32_t consumers,
                                  bool no_wait)
 {
-    amqp_queue_declare_ok_t ok = {
-        .queue = amqp_span(name), .message_count = messages, .consumer_count = consumers};
+    amqp_queue_declare_ok_t ok = {.queue = amqp_span(name), .message_count = messages, .consumer_count = consumers};
 
     memcpy(channel->last_queue_bytes, name.data, name.length);
     channel->last_queue = span_of(channel->last_queue_bytes, name.length);
@@ -40,9 +39,8 @@ static int class_queue_make(struct peer_channel *channel, const struct queue_opt
                          (const char *)options->name.data, vhost->name, vhost->broker->options.queue_max);
     if (queue_policy_read(options, vhost->name, &policy, error) != 0)
         return -1;
-    if (policy.has_dead_exchange &&
-        (peer_may(peer, PERMISSION_READ, "queue", options->name, error) != 0 ||
-         peer_may(peer, PERMISSION_WRITE, "exchange", policy.dead_exchange, error) != 0))
+    if (policy.has_dead_exchange && (peer_may(peer, PERMISSION_READ, "queue", options->name, error) != 0 ||
+                                     peer_may(peer, PERMISSION_WRITE, "exchange", policy.dead_exchange, error) != 0))
         return -1;
     if (queue_new(vhost, options, &policy, 0) == NULL)
         return class_no_memory(error);
@@ -180,8 +178,9 @@ static int class_queue_delete(struct peer_channel *channel, const amqp_queue_del
     if (queue == NULL || peer_may(channel->peer, PERMISSION_CONFIGURE, "queue", queue->name, error) != 0)
         return -1;
     if (delete->if_unused && queue->consumers != NULL)
-        return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DELETE_METHOD, "queue '%.*s' in vhost '%s' in use",
-                         (int)name.length, (const char *)name.data, channel->peer->vhost->name);
+        return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DELETE_METHOD,
+                         "queue '%.*s' in vhost '%s' in use", (int)name.length, (const char *)name.data,
+                         channel->peer->vhost->name);
     if (delete->if_empty && queue->ready_count > 0)
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DELETE_METHOD,
                          "queue '%.*s' in vhost '%s' not empty", (int)name.length, (const char *)name.data,

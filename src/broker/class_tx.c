@@ -30,8 +30,8 @@ static int transaction_add(struct peer_channel *channel, const struct transactio
     if (transaction->count >= TRANSACTION_MAX ||
         (transaction->count > 0 && transaction->bytes + bytes > channel->peer->broker->options.max_message_size))
         return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
-                         "a transaction may hold %d messages and %llu bytes in all: commit more often",
-                         TRANSACTION_MAX, (unsigned long long)channel->peer->broker->options.max_message_size);
+                         "a transaction may hold %d messages and %llu bytes in all: commit more often", TRANSACTION_MAX,
+                         (unsigned long long)channel->peer->broker->options.max_message_size);
     if (transaction->count == transaction->capacity) {
         size_t capacity = transaction->capacity == 0 ? 16 : 2 * transaction->capacity;
         struct transaction_step *steps = realloc(transaction->steps, capacity * sizeof(*steps));

@@ -44,8 +44,8 @@ void confirms_add(struct peer_channel *channel, uint64_t batch, bool nack)
         }
         channel->confirm_first = 0;
     }
-    channel->confirms[channel->confirm_first + channel->confirm_count++] =
-        (struct confirm){.last = channel->published, .batch = batch, .nack = nack};
+    channel->confirms[channel->confirm_first + channel->confirm_count++] = (struct confirm){
+        .last = channel->published, .batch = batch, .nack = nack};
 }
 
 /* One method for all up to `last`. */

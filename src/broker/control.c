@@ -185,8 +185,7 @@ void control_free(struct control *control)
 
     if (control == NULL)
         return;
-    DL_FOREACH_SAFE(control->clients, client, next)
-    {
+    DL_FOREACH_SAFE (control->clients, client, next) {
         client_free(client);
     }
     acceptor_free(control->acceptor);

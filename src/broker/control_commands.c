@@ -116,8 +116,7 @@ static int control_queues(struct control_request *request)
     if (vhost == NULL)
         return -1;
     request->result = cJSON_CreateArray();
-    HASH_ITER(hh, vhost->queues, queue, next)
-    {
+    HASH_ITER (hh, vhost->queues, queue, next) {
         struct table_entry arguments = {.kind = 'F', .value = queue->arguments};
         cJSON *item = cJSON_CreateObject();
 
@@ -158,8 +157,7 @@ static int control_connections(struct control_request *request)
     if (request->error[0] != '\0')
         return -1;
     request->result = cJSON_CreateArray();
-    DL_FOREACH(request->broker->peers, peer)
-    {
+    DL_FOREACH (request->broker->peers, peer) {
         cJSON *item;
 
         if (vhost != NULL && (peer->vhost == NULL || strcmp(peer->vhost->name, vhost) != 0))
@@ -186,8 +184,7 @@ static int control_close_connections(struct control_request *request)
 
     if (reason == NULL || reply_set(&error, REPLY_CONNECTION_FORCED, 0, "%s", reason) == 0)
         return -1;
-    DL_FOREACH_SAFE(request->broker->peers, peer, next)
-    {
+    DL_FOREACH_SAFE (request->broker->peers, peer, next) {
         if (peer->vhost != vhost || peer->state != PEER_OPEN)
             continue;
         peer_fail(peer, &error);

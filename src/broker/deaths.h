@@ -30,7 +30,7 @@ struct deaths {
     size_t end, capacity;
     size_t turned; /* behind: added since, the first of them is next */
     bool running;
-    bool resting; /* the turn has done its share */
+    bool resting;       /* the turn has done its share */
     struct event *rest; /* those left by one turn, in the next */
 };
 

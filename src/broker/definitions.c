@@ -104,8 +104,8 @@ static int definitions_exchange(struct definitions *self, const cJSON *entry)
     struct json_place *place = &self->place;
     struct definitions_exchange exchange = {.durable = true};
 
-    if (json_name(place, entry, "vhost", &exchange.vhost) != 0 || json_name(place, entry, "name", &exchange.name) != 0 ||
-        json_name(place, entry, "type", &exchange.type) != 0 ||
+    if (json_name(place, entry, "vhost", &exchange.vhost) != 0 ||
+        json_name(place, entry, "name", &exchange.name) != 0 || json_name(place, entry, "type", &exchange.type) != 0 ||
         json_optional_boolean(place, entry, "durable", &exchange.durable) != 0 ||
         json_optional_boolean(place, entry, "auto_delete", &exchange.auto_delete) != 0 ||
         json_optional_boolean(place, entry, "internal", &exchange.internal) != 0 ||
@@ -139,7 +139,8 @@ static int definitions_binding(struct definitions *self, const cJSON *entry)
     /* Every queue is bound to the default exchange without anybody's doing. */
     if (cJSON_IsString(source) && source->valuestring[0] == 0)
         return 0;
-    if (json_name(place, entry, "vhost", &binding.vhost) != 0 || json_name(place, entry, "source", &binding.source) != 0 ||
+    if (json_name(place, entry, "vhost", &binding.vhost) != 0 ||
+        json_name(place, entry, "source", &binding.source) != 0 ||
         json_name(place, entry, "destination", &binding.destination) != 0 ||
         json_string(place, entry, "destination_type", &type) != 0 ||
         json_string(place, entry, "routing_key", &binding.routing_key) != 0 ||
@@ -220,14 +221,16 @@ static void definitions_warn(struct definitions *self, const cJSON *document)
         }
     buf_put_u8(&self->text, 0);
     if (count > 0 && !self->text.failed)
-        log_warning("%s: policies are not supported and left out: %s%s (put what they say into the arguments of queues and "
-                    "exchanges)",
-                    self->place.file, (const char *)buf_span(&self->text).data, count > DEFINITIONS_NAMED ? ", ..." : "");
+        log_warning(
+            "%s: policies are not supported and left out: %s%s (put what they say into the arguments of queues and "
+            "exchanges)",
+            self->place.file, (const char *)buf_span(&self->text).data, count > DEFINITIONS_NAMED ? ", ..." : "");
     list = cJSON_GetObjectItemCaseSensitive(document, "topic_permissions");
     if (cJSON_IsArray(list) && list->child != NULL)
-        log_warning("%s: topic permissions are not supported and left out: who may write to or read from an exchange may "
-                    "use any routing key",
-                    self->place.file);
+        log_warning(
+            "%s: topic permissions are not supported and left out: who may write to or read from an exchange may "
+            "use any routing key",
+            self->place.file);
 }
 
 static int definitions_take(struct definitions *self, const cJSON *document)

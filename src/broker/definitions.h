@@ -15,7 +15,7 @@
 #include "base/span.h"
 #include "broker/users.h"
 
-#define DEFINITIONS_MAX (64 * 1024 * 1024) /* bytes of a file */
+#define DEFINITIONS_MAX (64 * 1024 * 1024)    /* bytes of a file */
 #define DEFINITIONS_ARGUMENTS_MAX (32 * 1024) /* bytes of one table of arguments */
 
 struct definitions_permission {
@@ -54,8 +54,8 @@ struct definitions_ops {
 };
 
 /* Blocks while it reads the file. -1 with a message like "/etc/hark/rabbit.json: queues[3].arguments.x-max-length: ...". */
-int definitions_load(const char *file, const struct definitions_ops *ops, void *arg, char *error, size_t size)
-    HARK_MUSTCHECK;
+int definitions_load(const char *file, const struct definitions_ops *ops, void *arg, char *error,
+                     size_t size) HARK_MUSTCHECK;
 /* The same of a text in memory, terminated with a byte 0 behind its length; `file` is for messages. */
 int definitions_parse(const char *file, const char *text, size_t length, const struct definitions_ops *ops, void *arg,
                       char *error, size_t size) HARK_MUSTCHECK;

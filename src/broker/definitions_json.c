@@ -50,7 +50,8 @@ void json_leave(struct json_place *place, size_t back)
 
 int json_fail(struct json_place *place, const char *format, ...)
 {
-    int length = snprintf(place->error, place->size, "%s: %s%s", place->file, place->path, place->length > 0 ? ": " : "");
+    int length = snprintf(place->error, place->size, "%s: %s%s", place->file, place->path,
+                          place->length > 0 ? ": " : "");
     va_list args;
 
     if (length < 0 || (size_t)length >= place->size)

@@ -29,8 +29,8 @@ cJSON *json_parse(struct json_place *place, const char *text, size_t length) HAR
 
 /* Of an object's entries. Optional ones that are missing or null leave *value alone. */
 int json_string(struct json_place *place, const cJSON *object, const char *key, const char **value) HARK_MUSTCHECK;
-int json_optional_string(struct json_place *place, const cJSON *object, const char *key, const char **value)
-    HARK_MUSTCHECK;
+int json_optional_string(struct json_place *place, const cJSON *object, const char *key,
+                         const char **value) HARK_MUSTCHECK;
 /* A string of 1 to 255 bytes. */
 int json_name(struct json_place *place, const cJSON *object, const char *key, const char **value) HARK_MUSTCHECK;
 int json_optional_boolean(struct json_place *place, const cJSON *object, const char *key, bool *value) HARK_MUSTCHECK;

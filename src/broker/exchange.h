@@ -24,8 +24,8 @@ struct exchange_type {
     /* Keeps its index in step; 0, -1: no memory. NULL: it needs none. */
     int (*add)(struct exchange *exchange, struct binding *binding);
     void (*remove)(struct exchange *exchange, struct binding *binding);
-    void (*choose)(struct exchange *exchange, const struct message *message, struct span key,
-                   exchange_chosen chosen, void *arg);
+    void (*choose)(struct exchange *exchange, const struct message *message, struct span key, exchange_chosen chosen,
+                   void *arg);
     void (*free)(struct exchange *exchange);
     /* 0, -1 with error: arguments that a binding to such an exchange cannot have. NULL: any. */
     int (*check)(struct span arguments, struct reply *error);
@@ -38,13 +38,13 @@ struct exchange {
     const struct exchange_type *type;
     struct span name, arguments, alternate; /* alternate: empty if there is none */
     bool durable, auto_delete, internal;
-    bool bound; /* auto-delete only after something was bound */
-    struct binding *bindings; /* where it is the source: a list, newest last */
-    struct binding *known;    /* the same as a hash, by binding->identity */
-    struct binding *incoming; /* where it is the destination */
+    bool bound;                    /* auto-delete only after something was bound */
+    struct binding *bindings;      /* where it is the source: a list, newest last */
+    struct binding *known;         /* the same as a hash, by binding->identity */
+    struct binding *incoming;      /* where it is the destination */
     struct exchange *next_unbound; /* vhost->unbound */
     unsigned binding_count;
-    uint64_t stamp;           /* of the last routing that has been here */
+    uint64_t stamp; /* of the last routing that has been here */
     union {
         struct direct_key *direct;
         struct {
@@ -65,11 +65,11 @@ struct binding {
     struct exchange *exchange; /* or this */
     struct span key, arguments, identity;
     bool durable;
-    uint32_t number;                    /* the topic index's */
-    struct binding *prev, *next;        /* in source->bindings */
-    struct binding *in_prev, *in_next;  /* in the destination's list */
+    uint32_t number;                       /* the topic index's */
+    struct binding *prev, *next;           /* in source->bindings */
+    struct binding *in_prev, *in_next;     /* in the destination's list */
     struct binding *same_prev, *same_next; /* the direct index's */
-    UT_hash_handle hh;                  /* in source->known */
+    UT_hash_handle hh;                     /* in source->known */
     uint8_t bytes[];
 };
 
@@ -96,8 +96,8 @@ int exchange_equals(const struct exchange *exchange, const struct exchange_optio
  * are durable and `record`. -1: no memory. */
 int binding_add(struct exchange *source, struct queue *queue, struct exchange *exchange, struct span key,
                 struct span arguments, bool record) HARK_MUSTCHECK;
-struct binding *binding_find(struct exchange *source, struct queue *queue, struct exchange *exchange,
-                             struct span key, struct span arguments);
+struct binding *binding_find(struct exchange *source, struct queue *queue, struct exchange *exchange, struct span key,
+                             struct span arguments);
 /* The source stays: exchange_delete_unbound() is due. */
 void binding_unlink(struct binding *binding);
 /* The source may be auto-deleted with it. */

@@ -75,8 +75,7 @@ static void direct_free(struct exchange *exchange)
 {
     struct direct_key *key, *next;
 
-    HASH_ITER(hh, exchange->index.direct, key, next)
-    {
+    HASH_ITER (hh, exchange->index.direct, key, next) {
         HASH_DELETE(hh, exchange->index.direct, key);
         free(key);
     }
@@ -293,8 +292,7 @@ static int headers_check(struct span arguments, struct reply *error)
     if (!table_find(arguments, span_str("x-match"), &entry))
         return 0;
     if (entry.kind != 'S')
-        return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
-                         "Invalid x-match field type; expected longstr");
+        return reply_set(error, REPLY_PRECONDITION_FAILED, 0, "Invalid x-match field type; expected longstr");
     if (span_is(entry.value, "all") || span_is(entry.value, "any") || span_is(entry.value, "all-with-x") ||
         span_is(entry.value, "any-with-x"))
         return 0;

@@ -22,8 +22,8 @@ struct password {
 int password_make(struct password *password, struct span clear, char *error, size_t size) HARK_MUSTCHECK;
 /* From RabbitMQ's base64. `algorithm`: "rabbit_password_hashing_sha256" and so on; NULL: told by the length. "": no
  * password. -1 with a message. */
-int password_read(struct password *password, const char *base64, const char *algorithm, char *error, size_t size)
-    HARK_MUSTCHECK;
+int password_read(struct password *password, const char *base64, const char *algorithm, char *error,
+                  size_t size) HARK_MUSTCHECK;
 /* RabbitMQ's base64, which password_read() takes. */
 void password_write(const struct password *password, char text[PASSWORD_TEXT]);
 /* Compares in constant time. An empty password never matches, as in RabbitMQ. */

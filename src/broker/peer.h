@@ -66,12 +66,12 @@ struct peer {
     bool is_holding; /* in broker->holding */
     struct peer *hold_prev, *hold_next;
 
-    bool publishes; /* since an alarm */
+    bool publishes;     /* since an alarm */
     bool blocked, told; /* reading is paused because of an alarm; connection.blocked was sent */
-    bool slowed;    /* reading is paused because the disk is slow, */
-    bool stuffed;   /* because the client does not read its answers */
-    bool leaving;   /* the client has closed: what it has sent is read, and then it is gone */
-    size_t answered; /* bytes of answers since the output was last known to be short */
+    bool slowed;        /* reading is paused because the disk is slow, */
+    bool stuffed;       /* because the client does not read its answers */
+    bool leaving;       /* the client has closed: what it has sent is read, and then it is gone */
+    size_t answered;    /* bytes of answers since the output was last known to be short */
 
     struct event *timer; /* handshake, close-ok */
     struct loop_task reap;

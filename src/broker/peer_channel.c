@@ -50,8 +50,7 @@ static void peer_channel_clear(struct peer_channel *channel)
     transaction_free(channel);
     if (settle_deliveries(channel, 0, true, SETTLE_REQUEUE, &unused) != 0)
         log_error("connection %s: %s", channel->peer->name, unused.text);
-    HASH_ITER(hh, channel->consumers, consumer, next)
-    {
+    HASH_ITER (hh, channel->consumers, consumer, next) {
         class_basic_end_consumer(consumer);
     }
     if (channel->in_confirming)
@@ -370,8 +369,7 @@ void peer_channel_wake(struct peer_channel *channel)
 {
     struct queue_consumer *consumer, *next;
 
-    HASH_ITER(hh, channel->consumers, consumer, next)
-    {
+    HASH_ITER (hh, channel->consumers, consumer, next) {
         queue_consumer_ready(consumer);
     }
 }

@@ -21,7 +21,7 @@ struct outstanding {
     uint64_t tag;
     struct queue *queue;             /* NULL: settled */
     struct queue_consumer *consumer; /* NULL: basic.get, or it is gone */
-    bool counted; /* in the channel's `unacked`: not for basic.get */
+    bool counted;                    /* in the channel's `unacked`: not for basic.get */
     struct entry entry;
 };
 
@@ -57,21 +57,21 @@ struct peer_channel {
     struct queue_consumer *consumers; /* a hash by tag */
     uint64_t last_tag;
     struct outstandings outstanding;
-    uint32_t unacked; /* of consumers: what the channel's own prefetch counts */
+    uint32_t unacked;                    /* of consumers: what the channel's own prefetch counts */
     uint16_t prefetch, channel_prefetch; /* of consumers to come; of all together. 0: no limit */
     struct queue_getter getter;
     struct span last_queue; /* declared last on this channel */
     uint8_t last_queue_bytes[256];
 
     bool confirming;
-    uint64_t published; /* number of the last publish in confirm mode */
-    uint64_t confirmed; /* number of the last one confirmed to the client */
+    uint64_t published;       /* number of the last publish in confirm mode */
+    uint64_t confirmed;       /* number of the last one confirmed to the client */
     struct confirm *confirms; /* a line: [first, first + count) */
     size_t confirm_first, confirm_count, confirm_capacity;
     bool in_confirming; /* in broker->confirming */
     struct peer_channel *confirm_prev, *confirm_next;
 
-    struct transaction *transaction; /* NULL: none */
+    struct transaction *transaction;       /* NULL: none */
     struct queue_consumer *reply_consumer; /* direct reply-to */
     char reply_token[64];
     UT_hash_handle hh; /* broker->replies */
@@ -145,8 +145,8 @@ void class_basic_end_consumer(struct queue_consumer *consumer);
 bool class_basic_get(struct peer_channel *channel, struct queue *queue, bool no_ack);
 
 /* A transaction keeps publishes and settlements until it is committed (class_tx.c). 0; -1 with error. */
-int transaction_add_publish(struct peer_channel *channel, struct exchange *exchange, struct message *message, bool mandatory,
-                            struct reply *error) HARK_MUSTCHECK;
+int transaction_add_publish(struct peer_channel *channel, struct exchange *exchange, struct message *message,
+                            bool mandatory, struct reply *error) HARK_MUSTCHECK;
 int transaction_add_settle(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,
                            struct reply *error) HARK_MUSTCHECK;
 uint64_t transaction_bytes(const struct peer_channel *channel);

@@ -17,8 +17,9 @@
 #define HANDSHAKE_COMPATIBLE "3.10.8"
 
 static const char *const handshake_capabilities[] = {
-    "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
-    "consumer_priorities", "authentication_failure_close", "per_consumer_qos", "direct_reply_to",
+    "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
+    "consumer_cancel_notify",       "connection.blocked",         "consumer_priorities",
+    "authentication_failure_close", "per_consumer_qos",           "direct_reply_to",
 };
 
 static struct sasl_peer handshake_sasl(const struct peer *peer)

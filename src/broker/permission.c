@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PERMISSION_NAME_MAX 1024 /* bytes; names of AMQP have at most 255 */
+#define PERMISSION_NAME_MAX 1024     /* bytes; names of AMQP have at most 255 */
 #define PERMISSION_REPEATED_MAX 1000 /* of all { } together, multiplied */
 #define PERMISSION_WRITTEN_MAX 65536 /* bytes, were each of them written out */
 

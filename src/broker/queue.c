@@ -82,8 +82,16 @@ static bool queue_wants_quorum(struct span arguments)
 int queue_equals(const struct queue *queue, const struct queue_options *options, struct reply *error)
 {
     static const char *const compared[] = {
-        "x-expires", "x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-max-length",
-        "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-single-active-consumer",
+        "x-expires",
+        "x-message-ttl",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-priority",
+        "x-overflow",
+        "x-queue-mode",
+        "x-single-active-consumer",
         "x-delivery-limit",
     };
     const char *vhost = queue->vhost->name;

@@ -28,7 +28,7 @@ enum queue_overflow { QUEUE_DROP_HEAD, QUEUE_REJECT_PUBLISH, QUEUE_REJECT_PUBLIS
 
 /* The arguments of queue.declare that we know, read. */
 struct queue_policy {
-    int64_t message_ttl, expires; /* ms; -1: none */
+    int64_t message_ttl, expires;  /* ms; -1: none */
     int64_t max_length, max_bytes; /* -1: none */
     int64_t delivery_limit;        /* -1: none */
     enum queue_overflow overflow;
@@ -48,7 +48,7 @@ struct queue_consumer {
     uint32_t unacked;
     uint16_t prefetch; /* 0: no limit of its own */
     bool no_ack, exclusive;
-    bool ready; /* in queue->ready: could take a message, as far as is known */
+    bool ready;                                     /* in queue->ready: could take a message, as far as is known */
     struct queue_consumer *prev, *next;             /* queue->consumers */
     struct queue_consumer *ready_prev, *ready_next; /* queue->ready */
     UT_hash_handle hh;                              /* channel->consumers */
@@ -69,20 +69,20 @@ struct queue {
     struct queue_policy policy;
     bool durable, auto_delete, exclusive;
     bool deleted;
-    bool consumed; /* had a consumer: auto-delete may apply */
-    struct peer *owner; /* of an exclusive queue */
+    bool consumed;                         /* had a consumer: auto-delete may apply */
+    struct peer *owner;                    /* of an exclusive queue */
     struct queue *owner_prev, *owner_next; /* peer->exclusives */
-    unsigned references; /* itself, and each delivery that is not settled */
+    unsigned references;                   /* itself, and each delivery that is not settled */
 
     unsigned ranks, ring_count;
     struct ring *rings; /* in the order of delivery, two for each rank: queue_ring() */
     uint64_t next_position;
-    uint64_t restored; /* positions below it may have been delivered by an earlier process */
+    uint64_t restored;                 /* positions below it may have been delivered by an earlier process */
     uint64_t ready_count, ready_bytes; /* in memory and paged */
     uint64_t unacked_count;
     uint64_t delivered, delivered_said; /* positions below may have been delivered; so the store knows */
-    bool expiring; /* some message had an end */
-    uint64_t top; /* above every position ever delivered, of all ranks; see queue_paging.c */
+    bool expiring;                      /* some message had an end */
+    uint64_t top;                       /* above every position ever delivered, of all ranks; see queue_paging.c */
     uint8_t top_rank;
     struct {
         uint64_t count, bytes;
@@ -99,10 +99,10 @@ struct queue {
     uint64_t stamp; /* of the last routing that chose it */
 
     struct loop_task run;
-    struct event *timer;   /* the next message's end, or the queue's own */
-    int64_t last_used;     /* ms of the loop's clock */
+    struct event *timer;          /* the next message's end, or the queue's own */
+    int64_t last_used;            /* ms of the loop's clock */
     struct queue_getter *getters; /* a list */
-    UT_hash_handle hh;     /* vhost->queues */
+    UT_hash_handle hh;            /* vhost->queues */
     uint8_t bytes[];
 };
 
@@ -123,7 +123,7 @@ struct queue *queue_new(struct vhost *vhost, const struct queue_options *options
                         uint64_t id) HARK_MUSTCHECK;
 /* Consumers are told (basic.cancel), bindings and messages go, on disk too. */
 void queue_delete(struct queue *queue);
-void queue_free(struct queue *queue); /* in memory only: the broker ends */
+void queue_free(struct queue *queue);    /* in memory only: the broker ends */
 void queue_release(struct queue *queue); /* one reference less */
 
 /* ---- messages ---- */

@@ -73,8 +73,7 @@ void queue_unlink_first(struct queue *queue, struct ring *ring, struct entry *en
 
 static bool queue_is_over(const struct queue *queue, uint64_t more_count, uint64_t more_bytes)
 {
-    return (queue->policy.max_length >= 0 &&
-            queue->ready_count + more_count > (uint64_t)queue->policy.max_length) ||
+    return (queue->policy.max_length >= 0 && queue->ready_count + more_count > (uint64_t)queue->policy.max_length) ||
            (queue->policy.max_bytes >= 0 && queue->ready_bytes + more_bytes > (uint64_t)queue->policy.max_bytes);
 }
 

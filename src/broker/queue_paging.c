@@ -52,8 +52,8 @@ void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only)
         while (ring->count > 0 && in_memory > keep) {
             struct entry entry = *ring_at(ring, ring->count - 1);
 
-            if (queue->unacked_count > 0 && (entry.rank < queue->top_rank ||
-                                             (entry.rank == queue->top_rank && entry.position < queue->top)))
+            if (queue->unacked_count > 0 &&
+                (entry.rank < queue->top_rank || (entry.rank == queue->top_rank && entry.position < queue->top)))
                 return;
             if (stored_only && !entry.stored)
                 return;
@@ -131,8 +131,7 @@ static void queue_paged_in(void *arg, struct store_row *rows, size_t count, bool
             end = false;
         }
     }
-    if (end && queue->paged.count > 0 &&
-        (queue->ranks > 1 || queue->next_position == queue->paged.read_until)) {
+    if (end && queue->paged.count > 0 && (queue->ranks > 1 || queue->next_position == queue->paged.read_until)) {
         log_error("queue '%.*s' in vhost '%s': %llu messages that should be on disk are not there",
                   (int)queue->name.length, (const char *)queue->name.data, queue->vhost->name,
                   (unsigned long long)queue->paged.count);

@@ -106,15 +106,15 @@ static int policy_entry(const struct table_entry *entry, struct policy_reader *r
 /* RabbitMQ's quorum queues are durable and everybody's. */
 static int policy_check_quorum(const struct queue_options *options, struct policy_reader *reader)
 {
-    const char *wrong = !options->durable     ? "non-durable"
-                        : options->exclusive  ? "exclusive-owner"
+    const char *wrong = !options->durable      ? "non-durable"
+                        : options->exclusive   ? "exclusive-owner"
                         : options->auto_delete ? "auto-delete"
-                                              : NULL;
+                                               : NULL;
 
     if (!reader->policy->quorum || wrong == NULL)
         return 0;
-    return reply_set(reader->error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DECLARE_METHOD, "invalid property '%s' for %s",
-                     wrong, reader->where);
+    return reply_set(reader->error, REPLY_PRECONDITION_FAILED, AMQP_QUEUE_DECLARE_METHOD,
+                     "invalid property '%s' for %s", wrong, reader->where);
 }
 
 int queue_policy_read(const struct queue_options *options, const char *vhost, struct queue_policy *policy,

@@ -257,10 +257,8 @@ static void records_sort_queues(struct record_reader *reader)
         reader->failed = true;
         return;
     }
-    HASH_ITER(hh, reader->broker->vhosts, vhost, next)
-    {
-        HASH_ITER(hh, vhost->queues, queue, after)
-        {
+    HASH_ITER (hh, reader->broker->vhosts, vhost, next) {
+        HASH_ITER (hh, vhost->queues, queue, after) {
             reader->queues[reader->queue_count++] = queue;
         }
     }

@@ -17,8 +17,8 @@ struct entry {
     struct store_ticket ticket; /* of its addition to the store */
     uint32_t charge;            /* bytes that it counts for in the broker's memory */
     uint16_t deliveries;
-    uint8_t rank; /* 0 is delivered first */
-    bool stored;  /* there is a row of it on disk, */
+    uint8_t rank;   /* 0 is delivered first */
+    bool stored;    /* there is a row of it on disk, */
     bool transient; /* and it is one that does not outlive the process */
     bool redelivered;
 };

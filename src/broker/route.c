@@ -57,8 +57,7 @@ static void route_chosen(void *arg, struct binding *binding)
         route_to_exchange(route, binding->exchange);
 }
 
-static void route_by_key(struct route *route, struct exchange *exchange, const struct message *message,
-                         struct span key)
+static void route_by_key(struct route *route, struct exchange *exchange, const struct message *message, struct span key)
 {
     struct queue *queue;
 

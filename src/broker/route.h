@@ -16,7 +16,7 @@ struct route {
     struct exchange **worklist;
     size_t pending, room;
     uint64_t stamp;
-    bool failed; /* no memory: some queue is missing */
+    bool failed;   /* no memory: some queue is missing */
     size_t chosen; /* bindings of the exchange being looked at */
 };
 

@@ -24,8 +24,7 @@ static struct user *sasl_refuse(struct sasl_attempt *attempt, const char *mechan
 
     snprintf(attempt->who, attempt->size, "user '%s'%s", log_escape(escaped, sizeof(escaped), name), why);
     reply_set(attempt->error, REPLY_ACCESS_REFUSED, 0,
-              "Login was refused using authentication mechanism %s. For details see the broker logfile.",
-              mechanism);
+              "Login was refused using authentication mechanism %s. For details see the broker logfile.", mechanism);
     return NULL;
 }
 
@@ -150,7 +149,6 @@ struct user *sasl_login(struct users *users, const struct sasl_peer *peer, struc
         return sasl_external(&attempt);
     who[0] = 0;
     reply_set(error, REPLY_COMMAND_INVALID, AMQP_CONNECTION_START_OK_METHOD, "%s authentication mechanism '%s'",
-              span_is(mechanism, "EXTERNAL") ? "invalid" : "unknown",
-              log_escape(escaped, sizeof(escaped), mechanism));
+              span_is(mechanism, "EXTERNAL") ? "invalid" : "unknown", log_escape(escaped, sizeof(escaped), mechanism));
     return NULL;
 }

@@ -22,8 +22,8 @@
 
 /* What a connection is, as far as login is concerned. */
 struct sasl_peer {
-    bool loopback; /* 127.0.0.0/8, ::1, or a Unix socket */
-    bool trusted;  /* the workers' own socket: EXTERNAL is users_trusted() */
+    bool loopback;                /* 127.0.0.0/8, ::1, or a Unix socket */
+    bool trusted;                 /* the workers' own socket: EXTERNAL is users_trusted() */
     const char *certificate_name; /* the verified client certificate's common name; NULL: none */
 };
 

@@ -27,7 +27,7 @@
 struct store;
 
 struct store_options {
-    const char *folder; /* made if it is not there, mode 0700; locked: a second process is refused */
+    const char *folder;       /* made if it is not there, mode 0700; locked: a second process is refused */
     uint64_t disk_free_limit; /* bytes; below it `low` is called */
     uint64_t map_size;        /* the largest the database may become; 0: 1 TiB */
 };
@@ -42,8 +42,8 @@ struct store_ops {
 
 /* NULL with a message that names file and reason: not a folder, no permission, locked by another
  * process, a version that this program does not know, a damaged file. */
-struct store *store_open(struct loop *loop, const struct store_options *options, const struct store_ops *ops,
-                         void *arg, char *error, size_t size) HARK_MUSTCHECK;
+struct store *store_open(struct loop *loop, const struct store_options *options, const struct store_ops *ops, void *arg,
+                         char *error, size_t size) HARK_MUSTCHECK;
 void store_set_disk_free_limit(struct store *store, uint64_t limit);
 /* Commits what is in the batches, ends the thread. Waits for both; nothing is called any more.
  * What cannot be committed within `ms` is lost, and said. */
@@ -52,12 +52,12 @@ void store_close(struct store *store, int64_t ms);
 /* ---- recovery: before anything else ---- */
 
 enum store_kind { /* on disk: never renumber */
-    STORE_VHOST = 1,
-    STORE_USER = 2,
-    STORE_PERMISSION = 3,
-    STORE_EXCHANGE = 4,
-    STORE_QUEUE = 5,
-    STORE_BINDING = 6,
+                  STORE_VHOST = 1,
+                  STORE_USER = 2,
+                  STORE_PERMISSION = 3,
+                  STORE_EXCHANGE = 4,
+                  STORE_QUEUE = 5,
+                  STORE_BINDING = 6,
 };
 
 struct store_figures {
@@ -94,8 +94,8 @@ void store_forget(struct store *store, enum store_kind kind, struct span name);
 
 struct store_entry {
     uint64_t queue, position;
-    uint64_t shared;  /* 0: the message is this queue's only */
-    int64_t expires;  /* ms of CLOCK_REALTIME; 0: never */
+    uint64_t shared;     /* 0: the message is this queue's only */
+    int64_t expires;     /* ms of CLOCK_REALTIME; 0: never */
     uint16_t deliveries; /* how often it was delivered without being acknowledged */
     uint8_t rank;
     bool transient, redelivered;

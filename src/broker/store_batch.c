@@ -78,8 +78,11 @@ static struct store_batch *store_batch_new(struct store *store)
     if (batch == NULL)
         batch = store_must(calloc(1, sizeof(*batch)));
     old = *batch;
-    *batch = (struct store_batch){.ops = old.ops, .capacity = old.capacity, .marks = old.marks,
-                                  .mark_capacity = old.mark_capacity, .text = old.text};
+    *batch = (struct store_batch){.ops = old.ops,
+                                  .capacity = old.capacity,
+                                  .marks = old.marks,
+                                  .mark_capacity = old.mark_capacity,
+                                  .text = old.text};
     batch->number = ++store->number;
     batch->reads_tail = &batch->reads;
     return batch;
@@ -317,14 +320,13 @@ void store_delivered(struct store *store, uint64_t queue, uint64_t below)
 
 void store_purge(struct store *store, uint64_t queue, uint8_t rank, uint64_t position)
 {
-    store_op_add(store, store_open_batch(store), STORE_OP_PURGE, 0)->entry =
-        (struct store_entry){.queue = queue, .rank = rank, .position = position};
+    store_op_add(store, store_open_batch(store), STORE_OP_PURGE, 0)->entry = (struct store_entry){
+        .queue = queue, .rank = rank, .position = position};
 }
 
 void store_drop_queue(struct store *store, uint64_t queue)
 {
-    store_op_add(store, store_open_batch(store), STORE_OP_DROP_QUEUE, 0)->entry =
-        (struct store_entry){.queue = queue};
+    store_op_add(store, store_open_batch(store), STORE_OP_DROP_QUEUE, 0)->entry = (struct store_entry){.queue = queue};
 }
 
 uint64_t store_new_shared(struct store *store)
@@ -340,8 +342,8 @@ struct store_read *store_read(struct store *store, uint64_t queue, uint8_t rank,
 
     if (read == NULL)
         return NULL;
-    *read = (struct store_read){.queue = queue, .rank = rank, .position = position, .count = count, .bytes = bytes,
-                                .done = done, .arg = arg};
+    *read = (struct store_read){
+        .queue = queue, .rank = rank, .position = position, .count = count, .bytes = bytes, .done = done, .arg = arg};
     batch = store_open_batch(store);
     read->batch = batch->number;
     *batch->reads_tail = read;

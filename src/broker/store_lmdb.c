@@ -31,8 +31,7 @@ static void store_env_broken(MDB_env *env, const char *what)
 static int store_env_try(struct store_db *db, struct store_env *env, uint64_t map_size)
 {
     bool durable = env == &db->durable;
-    unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS |
-                     (durable ? 0 : MDB_NOSYNC | MDB_NOMETASYNC);
+    unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | (durable ? 0 : MDB_NOSYNC | MDB_NOMETASYNC);
     int code = mdb_env_create(&env->env);
 
     if (code != 0)
@@ -105,9 +104,9 @@ static int store_env_tables(struct store_db *db, struct store_env *env)
         MDB_dbi *dbi;
         bool durable;
     } tables[] = {
-        {"rows", &env->rows, false},          {"counts", &env->counts, false},
-        {"messages", &env->messages, false},  {"definitions", &db->definitions, true},
-        {"figures", &db->figures, true},      {"purges", &db->purges, true},
+        {"rows", &env->rows, false},         {"counts", &env->counts, false},
+        {"messages", &env->messages, false}, {"definitions", &db->definitions, true},
+        {"figures", &db->figures, true},     {"purges", &db->purges, true},
     };
     bool durable = env == &db->durable;
     int code = durable ? store_env_version(db, env->txn) : 0;
@@ -360,7 +359,8 @@ const char *store_db_error(const struct store_db *db, int code, char *text, size
         snprintf(text, size, "store %s: the disk quota is used up: make room or raise it", db->folder);
         break;
     case MDB_MAP_FULL:
-        snprintf(text, size, "store %s: the database has reached its largest size of %llu MiB: consume or purge messages",
+        snprintf(text, size,
+                 "store %s: the database has reached its largest size of %llu MiB: consume or purge messages",
                  db->durable_path, (unsigned long long)(db->durable.map_size >> 20));
         break;
     case EIO:
@@ -371,7 +371,8 @@ const char *store_db_error(const struct store_db *db, int code, char *text, size
                  db->durable_path);
         break;
     case MDB_PAGE_NOTFOUND:
-        snprintf(text, size, "store %s: damaged, the file is cut short or points outside itself: restore it from a backup",
+        snprintf(text, size,
+                 "store %s: damaged, the file is cut short or points outside itself: restore it from a backup",
                  db->durable_path);
         break;
     case MDB_CORRUPTED:

@@ -32,7 +32,7 @@
 #include <uthash.h>
 
 #define STORE_VERSION 1
-#define STORE_KEY 17             /* queue, rank, position */
+#define STORE_KEY 17 /* queue, rank, position */
 /* Ops of one transaction: LMDB keeps a list of its changed pages, and others wait for it. */
 #define STORE_WRITE_OPS 50000
 #define STORE_RESERVE (8u << 20) /* bytes of the file that only removals may use */
@@ -96,8 +96,7 @@ struct store_db {
 };
 
 /* store_open.c */
-int store_db_open(struct store_db *db, const struct store_options *options, char *error,
-                  size_t size) HARK_MUSTCHECK;
+int store_db_open(struct store_db *db, const struct store_options *options, char *error, size_t size) HARK_MUSTCHECK;
 void store_db_close(struct store_db *db);
 
 /* store_lmdb.c */
@@ -143,8 +142,7 @@ static inline void put_u64(uint8_t *to, uint64_t value)
     memcpy(to, &value, sizeof(value));
 }
 
-static inline void store_key_put(uint8_t key[STORE_KEY], uint64_t queue, uint8_t rank,
-                                 uint64_t position)
+static inline void store_key_put(uint8_t key[STORE_KEY], uint64_t queue, uint8_t rank, uint64_t position)
 {
     put_u64(key, queue);
     key[8] = rank;
@@ -165,11 +163,9 @@ int store_row_parse(struct span bytes, struct store_row_value *row) HARK_MUSTCHE
 size_t store_content_size(const struct message *message);
 void store_content_put(uint8_t *to, const struct message *message);
 struct message *store_content_get(struct span content) HARK_MUSTCHECK;
-int store_row_add(struct store_db *db, const struct store_entry *entry,
-                  const struct message *message) HARK_MUSTCHECK;
+int store_row_add(struct store_db *db, const struct store_entry *entry, const struct message *message) HARK_MUSTCHECK;
 /* *found may be NULL: nobody wants to know. */
-int store_row_remove(struct store_db *db, const struct store_entry *entry,
-                     bool *found) HARK_MUSTCHECK;
+int store_row_remove(struct store_db *db, const struct store_entry *entry, bool *found) HARK_MUSTCHECK;
 int store_row_update(struct store_db *db, const struct store_entry *entry) HARK_MUSTCHECK;
 
 /* store_shared.c */
@@ -184,13 +180,10 @@ struct store_queue *store_queue_make(struct store_db *db, uint64_t id) HARK_MUST
 int store_queue_touch(struct store_db *db, struct store_queue *queue) HARK_MUSTCHECK;
 void store_queue_mark(struct store_queue *queue, uint64_t below);
 /* Is it purged? *to: so is everything below that position. */
-bool store_queue_gone(const struct store_queue *queue, uint8_t rank, uint64_t position,
-                      uint64_t *to);
-int store_queue_add_range(struct store_db *db, struct store_queue *queue,
-                          struct store_range range) HARK_MUSTCHECK;
+bool store_queue_gone(const struct store_queue *queue, uint8_t rank, uint64_t position, uint64_t *to);
+int store_queue_add_range(struct store_db *db, struct store_queue *queue, struct store_range range) HARK_MUSTCHECK;
 /* A row that is added where others are purged. */
-int store_queue_keep(struct store_db *db, struct store_queue *queue, uint8_t rank,
-                     uint64_t position) HARK_MUSTCHECK;
+int store_queue_keep(struct store_db *db, struct store_queue *queue, uint8_t rank, uint64_t position) HARK_MUSTCHECK;
 int store_queue_settle(struct store_db *db) HARK_MUSTCHECK;
 void store_queue_committed(struct store_db *db);
 void store_queue_aborted(struct store_db *db);
@@ -206,25 +199,21 @@ struct store_scan {
     struct span value;
     bool end;
 };
-int store_scan_begin(struct store_env *env, struct store_scan *scan, const struct store_queue *skip,
-                     uint64_t queue, uint8_t rank, uint64_t position) HARK_MUSTCHECK;
+int store_scan_begin(struct store_env *env, struct store_scan *scan, const struct store_queue *skip, uint64_t queue,
+                     uint8_t rank, uint64_t position) HARK_MUSTCHECK;
 int store_scan_next(struct store_scan *scan) HARK_MUSTCHECK;
 void store_scan_end(struct store_scan *scan);
 
 /* store_purge.c */
-int store_purge_mark(struct store_db *db, uint64_t queue, uint8_t rank,
-                     uint64_t position) HARK_MUSTCHECK;
+int store_purge_mark(struct store_db *db, uint64_t queue, uint8_t rank, uint64_t position) HARK_MUSTCHECK;
 int store_purge_drop(struct store_db *db, uint64_t queue) HARK_MUSTCHECK;
 /* Takes at most so many rows out, into the transaction, and stops after some milliseconds. */
 int store_purge_step(struct store_db *db, size_t rows) HARK_MUSTCHECK;
 
 /* store_definitions.c */
-int store_definition_put(struct store_db *db, enum store_kind kind, struct span name,
-                         struct span value) HARK_MUSTCHECK;
-int store_definition_forget(struct store_db *db, enum store_kind kind,
-                            struct span name) HARK_MUSTCHECK;
-int store_definition_each(struct store_db *db, const struct store_recovery *recovery,
-                          void *arg) HARK_MUSTCHECK;
+int store_definition_put(struct store_db *db, enum store_kind kind, struct span name, struct span value) HARK_MUSTCHECK;
+int store_definition_forget(struct store_db *db, enum store_kind kind, struct span name) HARK_MUSTCHECK;
+int store_definition_each(struct store_db *db, const struct store_recovery *recovery, void *arg) HARK_MUSTCHECK;
 void store_definition_hash(struct span name, uint8_t hash[16]);
 
 /* ---- batches ---- */
@@ -318,7 +307,7 @@ struct store {
     struct store_read *answered, **answered_tail;
     uint64_t limit;
     int64_t sleeps_until; /* the thread; 0: it is awake and will look */
-    bool limit_changed; /* true at first: the disk is looked at before anything is asked */
+    bool limit_changed;   /* true at first: the disk is looked at before anything is asked */
     bool busy, stop, abandon, has_ended;
     bool is_low, low_changed;
     char why[512];
@@ -329,8 +318,8 @@ struct store {
     uint64_t finished; /* the newest batch that is on disk */
     struct store_read *unread, **unread_tail;
     int64_t retry_ms, retry_at, check_at; /* ms; retry_at 0: nothing has failed */
-    size_t most_ops;   /* of a transaction */
-    size_t purge_rows; /* taken out in one transaction; with somebody's batch a tenth */
+    size_t most_ops;                      /* of a transaction */
+    size_t purge_rows;                    /* taken out in one transaction; with somebody's batch a tenth */
     bool disk_low;
     char failure[512], disk[256];
     struct log_limit said; /* of removals that have to wait too */
@@ -350,8 +339,7 @@ void store_read_free(struct store_read *read);
 
 /* store_thread.c */
 int store_thread_start(struct store *store) HARK_MUSTCHECK;
-int store_thread_apply(struct store_db *db, const struct store_batch *batch,
-                       const struct store_op *op) HARK_MUSTCHECK;
+int store_thread_apply(struct store_db *db, const struct store_batch *batch, const struct store_op *op) HARK_MUSTCHECK;
 int64_t store_clock(void); /* ms of CLOCK_MONOTONIC */
 
 /* store_relief.c */

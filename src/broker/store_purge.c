@@ -133,8 +133,7 @@ int store_purge_drop(struct store_db *db, uint64_t id)
 
 /* Takes rows of the range out of one environment. *done: everything before that position is gone. */
 static int store_purge_rows(struct store_env *env, uint64_t queue, const struct store_range *range,
-                            struct store_budget *budget,
-                            uint64_t *done)
+                            struct store_budget *budget, uint64_t *done)
 {
     struct store_scan scan;
     int code;

@@ -152,8 +152,8 @@ static int store_queue_write(struct store_db *db, struct store_queue *queue)
     value = store_val(NULL, queue->now.range_count * RANGE_SIZE);
     code = mdb_put(db->durable.txn, db->purges, &key, &value, MDB_RESERVE);
     for (size_t i = 0; i < queue->now.range_count && code == 0; i++)
-        store_key_put((uint8_t *)value.mv_data + i * RANGE_SIZE, queue->now.ranges[i].from,
-                      queue->now.ranges[i].rank, queue->now.ranges[i].to);
+        store_key_put((uint8_t *)value.mv_data + i * RANGE_SIZE, queue->now.ranges[i].from, queue->now.ranges[i].rank,
+                      queue->now.ranges[i].to);
     return code;
 }
 

@@ -41,8 +41,8 @@ static int store_read_grow(struct store_read *read)
 }
 
 /* Takes over the row under the scan. *bytes: of its body. */
-static int store_read_row(struct store_env *env, const struct store_scan *scan, bool transient,
-                          struct store_read *read, uint64_t *bytes)
+static int store_read_row(struct store_env *env, const struct store_scan *scan, bool transient, struct store_read *read,
+                          uint64_t *bytes)
 {
     struct message *message = NULL;
     struct store_row_value row;
@@ -58,11 +58,15 @@ static int store_read_row(struct store_env *env, const struct store_scan *scan, 
                   (unsigned long long)scan->queue, (unsigned long long)scan->position);
         return 0;
     }
-    read->rows[read->row_count++] = (struct store_row){
-        .entry = {.queue = scan->queue, .position = scan->position, .shared = row.shared, .expires = row.expires,
-                  .deliveries = row.deliveries, .rank = scan->rank, .transient = transient,
-                  .redelivered = row.redelivered},
-        .message = message};
+    read->rows[read->row_count++] = (struct store_row){.entry = {.queue = scan->queue,
+                                                                 .position = scan->position,
+                                                                 .shared = row.shared,
+                                                                 .expires = row.expires,
+                                                                 .deliveries = row.deliveries,
+                                                                 .rank = scan->rank,
+                                                                 .transient = transient,
+                                                                 .redelivered = row.redelivered},
+                                                       .message = message};
     *bytes = message->body.length;
     return 0;
 }

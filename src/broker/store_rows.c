@@ -21,8 +21,8 @@ enum row_flag { ROW_REDELIVERED = 1, ROW_IS_SHARED = 2 };
 
 size_t store_content_size(const struct message *message)
 {
-    return CONTENT_HEAD + message->exchange.length + message->routing_key.length +
-           message->raw_properties.length + message->body.length;
+    return CONTENT_HEAD + message->exchange.length + message->routing_key.length + message->raw_properties.length +
+           message->body.length;
 }
 
 static uint8_t *store_put_span(uint8_t *to, struct span from)
@@ -149,8 +149,7 @@ static int store_row_erase(struct store_db *db, struct store_env *env, const str
 }
 
 /* The queue of an addition, with everything noted but the count. */
-static int store_row_queue(struct store_db *db, const struct store_entry *entry, struct store_queue **queue,
-                           bool *gone)
+static int store_row_queue(struct store_db *db, const struct store_entry *entry, struct store_queue **queue, bool *gone)
 {
     struct store_figures *figures;
     uint64_t to;

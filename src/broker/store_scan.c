@@ -28,8 +28,8 @@ static int store_scan_settle(struct store_scan *scan, int code, MDB_val *key, MD
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
-int store_scan_begin(struct store_env *env, struct store_scan *scan, const struct store_queue *skip,
-                     uint64_t queue, uint8_t rank, uint64_t position)
+int store_scan_begin(struct store_env *env, struct store_scan *scan, const struct store_queue *skip, uint64_t queue,
+                     uint8_t rank, uint64_t position)
 {
     uint8_t bytes[STORE_KEY];
     MDB_val key = store_val(bytes, sizeof(bytes)), value;

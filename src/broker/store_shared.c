@@ -21,8 +21,7 @@ int store_share_change(struct store_env *env, uint64_t shared, int change, const
         env->shares = shares;
         env->share_capacity = capacity;
     }
-    env->shares[env->share_count++] =
-        (struct store_share){.shared = shared, .change = change, .message = message};
+    env->shares[env->share_count++] = (struct store_share){.shared = shared, .change = change, .message = message};
     return 0;
 }
 
@@ -63,8 +62,7 @@ static int store_share_apply(struct store_env *env, const struct store_share *su
         return code;
     }
     if (after < 0)
-        log_error("store %s: message %llu has fewer references than rows", env->path,
-                  (unsigned long long)sum->shared);
+        log_error("store %s: message %llu has fewer references than rows", env->path, (unsigned long long)sum->shared);
     if (count == 0)
         return 0;
     code = mdb_del(env->txn, env->counts, &key, NULL);

@@ -137,8 +137,7 @@ bool user_may(const struct user *user, const char *vhost, enum permission permis
     grant = user_grant(user, vhost);
     if (grant == NULL)
         return false;
-    return permission_matches(&grant->patterns[permission],
-                              name.length > 0 ? name : span_str(USERS_DEFAULT_EXCHANGE));
+    return permission_matches(&grant->patterns[permission], name.length > 0 ? name : span_str(USERS_DEFAULT_EXCHANGE));
 }
 
 /* ---- all of them ---- */

@@ -25,10 +25,10 @@ uint64_t users_generation(const struct users *users);
 
 struct user_options {
     const char *name;
-    const char *password;  /* NULL: password_hash, or no password at all (EXTERNAL only) */
+    const char *password;      /* NULL: password_hash, or no password at all (EXTERNAL only) */
     const char *password_hash; /* base64 of 4 bytes salt and the hash of salt and password, as RabbitMQ's */
-    const char *algorithm; /* of password_hash: NULL or "rabbit_password_hashing_sha256", "..._sha512", "..._md5" */
-    const char *tags;      /* "administrator monitoring"; NULL: none */
+    const char *algorithm;     /* of password_hash: NULL or "rabbit_password_hashing_sha256", "..._sha512", "..._md5" */
+    const char *tags;          /* "administrator monitoring"; NULL: none */
     bool loopback_only;
 };
 

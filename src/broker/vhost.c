@@ -53,12 +53,10 @@ void vhost_free(struct vhost *vhost)
     struct exchange *exchange, *next;
     struct queue *queue, *after;
 
-    HASH_ITER(hh, vhost->queues, queue, after)
-    {
+    HASH_ITER (hh, vhost->queues, queue, after) {
         queue_free(queue);
     }
-    HASH_ITER(hh, vhost->exchanges, exchange, next)
-    {
+    HASH_ITER (hh, vhost->exchanges, exchange, next) {
         exchange_free(exchange);
     }
     free(vhost->name);
@@ -70,8 +68,7 @@ void vhost_delete(struct vhost *vhost)
     struct exchange *exchange, *next;
     struct queue *queue, *after;
 
-    HASH_ITER(hh, vhost->queues, queue, after)
-    {
+    HASH_ITER (hh, vhost->queues, queue, after) {
         queue_delete(queue);
     }
     /* One at a time from the front: a deletion may take others along. */

@@ -14,8 +14,7 @@ struct consumer_argument {
 };
 
 /* The entries point to the arguments' strings; arguments_free() when sent. -1: no memory. */
-int arguments_table(const struct consumer_argument *arguments, size_t count,
-                    amqp_table_t *table) HARK_MUSTCHECK;
+int arguments_table(const struct consumer_argument *arguments, size_t count, amqp_table_t *table) HARK_MUSTCHECK;
 void arguments_free(amqp_table_t *table);
 
 #endif

@@ -35,9 +35,9 @@ struct consumer {
     amqp_table_t arguments;
     int64_t retry_min, retry_max;
     unsigned attempts;
-    int64_t since; /* subscribed, in the loop's ms */
+    int64_t since;  /* subscribed, in the loop's ms */
     bool streaming; /* the body of an oversized message is coming */
-    bool is_gone;  /* the next attempt is the owner's: the queue does not exist */
+    bool is_gone;   /* the next attempt is the owner's: the queue does not exist */
     struct event *timer;
     struct complaint complaint;
     struct gather gather;
@@ -82,8 +82,7 @@ static void consumer_flush_later(struct consumer *consumer)
     static const struct timeval most = {.tv_usec = CONSUMER_ACK_MS * 1000};
     const struct unacked *unacked = &consumer->unacked;
 
-    if (unacked->settled_count == unacked->count ||
-        unacked->settled_count * CONSUMER_ACK_SHARE >= consumer->prefetch)
+    if (unacked->settled_count == unacked->count || unacked->settled_count * CONSUMER_ACK_SHARE >= consumer->prefetch)
         loop_defer(session_loop(consumer->session), &consumer->flush);
     else if (!evtimer_pending(consumer->ack_timer, NULL))
         evtimer_add(consumer->ack_timer, &most);
@@ -177,8 +176,7 @@ static void consumer_tick(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void consumer_say(struct consumer *consumer, const char *what, const char *text,
-                         const char *advice)
+static void consumer_say(struct consumer *consumer, const char *what, const char *text, const char *advice)
 {
     char line[600];
 
@@ -191,10 +189,9 @@ static void consumer_channel_opened(void *arg)
 {
     struct consumer *consumer = arg;
     amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch};
-    amqp_basic_consume_t consume = {
-        .queue = amqp_span(span_str(consumer->queue)),
-        .consumer_tag = amqp_span(span_str("hark")), /* the only one on its channel */
-        .arguments = consumer->arguments};
+    amqp_basic_consume_t consume = {.queue = amqp_span(span_str(consumer->queue)),
+                                    .consumer_tag = amqp_span(span_str("hark")), /* the only one on its channel */
+                                    .arguments = consumer->arguments};
 
     channel_send(&consumer->channel, AMQP_BASIC_QOS_METHOD, &qos);
     channel_send(&consumer->channel, AMQP_BASIC_CONSUME_METHOD, &consume);
@@ -222,8 +219,7 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
         return;
     }
     if (error->code == 0 || reply_is_hard(error->code)) {
-        consumer_leave(consumer,
-                       CONSUMER_IDLE); /* with the connection: its owner will start us again */
+        consumer_leave(consumer, CONSUMER_IDLE); /* with the connection: its owner will start us again */
         return;
     }
     consumer->is_gone = error->code == REPLY_NOT_FOUND;
@@ -233,8 +229,7 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
         advice =
             " (the user of `url` needs read permission on the queue, and nobody else may hold it exclusively); trying again";
     else if (error->code == REPLY_PRECONDITION_FAILED && strstr(error->text, "timeout") != NULL)
-        advice =
-            " (a listener holds messages longer than the broker's consumer_timeout); trying again";
+        advice = " (a listener holds messages longer than the broker's consumer_timeout); trying again";
     if (consumer->ops->known != NULL && consumer->ops->known(consumer->arg, error))
         log_debug("%s: cannot consume: %s", consumer->section, error->text);
     else
@@ -244,8 +239,8 @@ static void consumer_channel_closed(void *arg, const struct reply *error)
 
 static void consumer_cancelled_by_server(struct consumer *consumer)
 {
-    consumer_say(consumer, "the broker cancelled the consumer:",
-                 "the queue was deleted, or its node or leader is gone", "; subscribing again");
+    consumer_say(consumer, "the broker cancelled the consumer:", "the queue was deleted, or its node or leader is gone",
+                 "; subscribing again");
     consumer_flush(&consumer->flush); /* what the broker still knows is not delivered again */
     channel_close(&consumer->channel, NULL, NULL);
     consumer->is_gone = true;
@@ -279,21 +274,20 @@ static void consumer_method(void *arg, const amqp_method_t *method)
     }
 }
 
-static void consumer_delivery(void *arg, const struct method_deliver *deliver,
-                              struct message *message, uint64_t oversized)
+static void consumer_delivery(void *arg, const struct method_deliver *deliver, struct message *message,
+                              uint64_t oversized)
 {
     struct consumer *consumer = arg;
-    struct ticket ticket = {
-        .consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
+    struct ticket ticket = {.consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
     amqp_basic_nack_t nack = {.delivery_tag = deliver->delivery_tag, .requeue = 1};
 
     ticket.slot = unacked_add(&consumer->unacked, deliver->delivery_tag);
     if (ticket.slot == UNACKED_NONE) {
-        log_error(
-            "%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
-            consumer->section);
+        log_error("%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
+                  consumer->section);
         message_drop(message);
-        channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD, &nack); /* or the next `multiple` would take it along */
+        channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD,
+                     &nack); /* or the next `multiple` would take it along */
         return;
     }
     consumer->delivered++;
@@ -317,8 +311,8 @@ static void consumer_batch(void *arg, bool full)
     struct consumer *consumer = arg;
     struct loop *loop = session_loop(consumer->session);
     unsigned pause = gather_pause(&consumer->gather, loop_now(loop),
-                                  (unsigned)(consumer->delivered - consumer->gathered), full,
-                                  consumer->unacked.count, consumer->prefetch);
+                                  (unsigned)(consumer->delivered - consumer->gathered), full, consumer->unacked.count,
+                                  consumer->prefetch);
 
     consumer->gathered = consumer->delivered;
     if (pause > 0)

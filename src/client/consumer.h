@@ -35,8 +35,8 @@ struct consumer_options {
 struct consumer_ops {
     /* The message is the callee's. oversized: its real size when it is above max_message_size (its
      * body is empty then, and follows in parts). */
-    void (*delivery)(void *arg, const struct ticket *ticket, bool redelivered,
-                     struct message *message, uint64_t oversized);
+    void (*delivery)(void *arg, const struct ticket *ticket, bool redelivered, struct message *message,
+                     uint64_t oversized);
     /* Of an oversized message: the next part of its body, and whether it is the last; or the channel
      * is gone before that. Both optional. */
     void (*body)(void *arg, struct span part, bool last);

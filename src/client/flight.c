@@ -101,8 +101,8 @@ static bool flight_has_strings(struct span ours, struct span theirs)
     size_t cursor = 0;
 
     while (table_next(ours, &cursor, &entry))
-        if (entry.kind == 'S' && (!table_find(theirs, entry.name, &other) || other.kind != 'S' ||
-                                  !span_equal(entry.value, other.value)))
+        if (entry.kind == 'S' &&
+            (!table_find(theirs, entry.name, &other) || other.kind != 'S' || !span_equal(entry.value, other.value)))
             return false;
     return true;
 }

@@ -5,8 +5,8 @@
 #define GATHER_RATE 10 /* deliveries a millisecond that are taken for a backlog */
 #define GATHER_PAUSE_US 1000
 
-unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full,
-                      unsigned in_hand, unsigned prefetch)
+unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full, unsigned in_hand,
+                      unsigned prefetch)
 {
     int64_t elapsed = now - gather->since;
 

@@ -20,7 +20,7 @@ struct gather {
 
 /* After everything readable was handed over: `delivered` of them, `in_hand` of `prefetch` not yet
  * acknowledged. Returns the microseconds that the next turn should wait, 0: none. */
-unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full,
-                      unsigned in_hand, unsigned prefetch);
+unsigned gather_pause(struct gather *gather, int64_t now, unsigned delivered, bool full, unsigned in_hand,
+                      unsigned prefetch);
 
 #endif

@@ -67,7 +67,8 @@ static struct span handshake_property(const amqp_table_t *table, const char *nam
 
 static void handshake_note_server(struct session *session, const amqp_table_t *properties)
 {
-    struct span product = handshake_property(properties, "product"), version = handshake_property(properties, "version");
+    struct span product = handshake_property(properties, "product"),
+                version = handshake_property(properties, "version");
 
     snprintf(session->server, sizeof(session->server), "%.*s %.*s", (int)product.length, (const char *)product.data,
              (int)version.length, (const char *)version.data);
@@ -78,9 +79,9 @@ static void handshake_start(struct session *session, const void *decoded)
     const amqp_connection_start_t *start = decoded;
     const char *mechanism = session->external ? "EXTERNAL" : "PLAIN";
     amqp_table_entry_t capabilities[] = {
-        handshake_true("publisher_confirms"),     handshake_true("exchange_exchange_bindings"),
-        handshake_true("basic.nack"),             handshake_true("consumer_cancel_notify"),
-        handshake_true("connection.blocked"),     handshake_true("authentication_failure_close"),
+        handshake_true("publisher_confirms"), handshake_true("exchange_exchange_bindings"),
+        handshake_true("basic.nack"),         handshake_true("consumer_cancel_notify"),
+        handshake_true("connection.blocked"), handshake_true("authentication_failure_close"),
         handshake_true("per_consumer_qos"),
     };
     amqp_table_entry_t properties[] = {
@@ -106,8 +107,8 @@ static void handshake_start(struct session *session, const void *decoded)
         return;
     }
     if (!handshake_offers(start->mechanisms, mechanism)) {
-        session_lose(session, NULL, "the server does not offer the login mechanism %s, only: %.*s (see `auth`)", mechanism,
-                     (int)start->mechanisms.len, (const char *)start->mechanisms.bytes);
+        session_lose(session, NULL, "the server does not offer the login mechanism %s, only: %.*s (see `auth`)",
+                     mechanism, (int)start->mechanisms.len, (const char *)start->mechanisms.bytes);
         return;
     }
     handshake_note_server(session, &start->server_properties);
@@ -146,8 +147,8 @@ static void handshake_tune(struct session *session, const void *decoded)
     if (session->heartbeat == 0)
         heartbeat = 0;
     if (frame_max < FRAME_MIN_MAX) {
-        session_lose(session, NULL, "the server proposes frames of %u bytes at most, AMQP demands %d or more", frame_max,
-                     FRAME_MIN_MAX);
+        session_lose(session, NULL, "the server proposes frames of %u bytes at most, AMQP demands %d or more",
+                     frame_max, FRAME_MIN_MAX);
         return;
     }
     session->frame_max = frame_max;

@@ -43,8 +43,7 @@ struct publisher {
 static void publisher_watch(struct publisher *publisher)
 {
     size_t waiting = publisher->waiting_count;
-    bool high = publisher->blocked ||
-                waiting > (publisher->high ? publisher->window / 2 : publisher->window);
+    bool high = publisher->blocked || waiting > (publisher->high ? publisher->window / 2 : publisher->window);
 
     if (waiting > 0 && !high)
         high = !publisher->ready || publisher->held || link_is_full(session_link(publisher->session));
@@ -97,8 +96,7 @@ static size_t publisher_rewind(struct publisher *publisher)
 
 /* ---- outcomes ---- */
 
-static void publisher_end(struct publisher *publisher, struct outgoing *outgoing,
-                          enum outcome outcome, const char *why)
+static void publisher_end(struct publisher *publisher, struct outgoing *outgoing, enum outcome outcome, const char *why)
 {
     publisher->strikes = 0;
     if (HARK_UNLIKELY(publisher->suspects > 0)) {
@@ -119,8 +117,7 @@ static void publisher_answered(struct publisher *publisher, struct outgoing *out
         publisher_end(publisher, outgoing, OUTCOME_CONFIRMED, "");
 }
 
-static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool multiple,
-                                bool acked)
+static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool multiple, bool acked)
 {
     struct outgoing *outgoing;
 
@@ -139,12 +136,10 @@ static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool 
 }
 
 /* basic.return carries no number, but the whole message, and comes before its basic.ack. */
-static void publisher_returned(void *arg, const amqp_basic_return_t *method,
-                               const struct message *message)
+static void publisher_returned(void *arg, const amqp_basic_return_t *method, const struct message *message)
 {
     struct publisher *publisher = arg;
-    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message)
-                                                   : NULL;
+    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message) : NULL;
     unsigned dropped;
 
     if (outgoing != NULL)
@@ -228,8 +223,7 @@ static void publisher_strike(struct publisher *publisher, const struct reply *er
     publisher_end(publisher, outgoing, OUTCOME_REFUSED, error->text);
 }
 
-static void publisher_blame(struct publisher *publisher, size_t in_flight,
-                            const struct reply *error)
+static void publisher_blame(struct publisher *publisher, size_t in_flight, const struct reply *error)
 {
     if (publisher->suspects == 0)
         publisher->strikes = 0;
@@ -241,8 +235,8 @@ static void publisher_blame(struct publisher *publisher, size_t in_flight,
         return;
     }
     publisher->strikes = 0;
-    log_debug("%s: closed with %zu messages in flight, looking for the one: %s",
-              session_label(publisher->session), in_flight, error->text);
+    log_debug("%s: closed with %zu messages in flight, looking for the one: %s", session_label(publisher->session),
+              in_flight, error->text);
 }
 
 static void publisher_channel_closed(void *arg, const struct reply *error)
@@ -259,8 +253,8 @@ static void publisher_channel_closed(void *arg, const struct reply *error)
     } else if (error->code != 0 && !reply_is_hard(error->code)) {
         publisher->strikes++;
         if (log_allowed(&publisher->said, &dropped))
-            log_error("%s: the broker closed the publishing channel: %s",
-                      session_label(publisher->session), error->text);
+            log_error("%s: the broker closed the publishing channel: %s", session_label(publisher->session),
+                      error->text);
     }
     if (session_is_open(publisher->session)) {
         if (in_flight > 1) /* nearer to the guilty one, so this comes to an end */
@@ -297,8 +291,7 @@ static void publisher_open(struct publisher *publisher)
 {
     if (!session_is_open(publisher->session) || channel_is_open(&publisher->channel))
         return;
-    if (channel_open(&publisher->channel, publisher->session, &publisher_channel_ops, publisher) !=
-        0)
+    if (channel_open(&publisher->channel, publisher->session, &publisher_channel_ops, publisher) != 0)
         publisher_wait(publisher);
 }
 
@@ -315,10 +308,9 @@ static void publisher_put(struct publisher *publisher, struct outgoing *outgoing
 {
     struct buf *out = channel_out(&publisher->channel);
 
-    method_put_publish(out, publisher->channel.number, outgoing->exchange, outgoing->routing_key,
-                       true);
-    content_put(out, publisher->channel.number, session_frame_max(publisher->session),
-                outgoing->raw_properties, outgoing->body);
+    method_put_publish(out, publisher->channel.number, outgoing->exchange, outgoing->routing_key, true);
+    content_put(out, publisher->channel.number, session_frame_max(publisher->session), outgoing->raw_properties,
+                outgoing->body);
     link_send(session_link(publisher->session));
 }
 
@@ -327,19 +319,16 @@ static bool publisher_may(struct publisher *publisher)
     if (!publisher->ready || publisher->blocked || publisher->held || link_is_full(session_link(publisher->session)))
         return false;
     return !publisher->confirm ||
-           publisher->flight.count <
-               (publisher->suspects > 0 ? publisher->limit : publisher->window);
+           publisher->flight.count < (publisher->suspects > 0 ? publisher->limit : publisher->window);
 }
 
 /* NULL, or why it cannot be sent at all: what does not fit would cost the connection, again and
  * again. */
 static const char *publisher_misfit(struct publisher *publisher, const struct outgoing *outgoing)
 {
-    if (HARK_UNLIKELY(outgoing->exchange.length > UINT8_MAX ||
-                      outgoing->routing_key.length > UINT8_MAX))
+    if (HARK_UNLIKELY(outgoing->exchange.length > UINT8_MAX || outgoing->routing_key.length > UINT8_MAX))
         return "its exchange or routing key has more than 255 bytes";
-    if (HARK_UNLIKELY(
-            !content_header_fits(session_frame_max(publisher->session), outgoing->raw_properties)))
+    if (HARK_UNLIKELY(!content_header_fits(session_frame_max(publisher->session), outgoing->raw_properties)))
         return "its properties and headers do not fit into one frame";
     if (HARK_UNLIKELY(publisher->refusals.used > 0))
         return refusals_find(&publisher->refusals, outgoing->exchange, outgoing->routing_key,
@@ -435,8 +424,7 @@ struct publisher *publisher_new(struct session *session, const struct publisher_
     publisher->reap.run = publisher_release;
     publisher->said = (struct log_limit){.burst = 5, .period_ms = 60000};
     publisher->timer = evtimer_new(loop_base(session_loop(session)), publisher_tick, publisher);
-    if (publisher->timer != NULL &&
-        (!options->confirm || flight_init(&publisher->flight, options->window) == 0))
+    if (publisher->timer != NULL && (!options->confirm || flight_init(&publisher->flight, options->window) == 0))
         return publisher;
     publisher_release(&publisher->reap);
     return NULL;

@@ -23,7 +23,7 @@ struct publisher;
 
 struct publisher_options {
     unsigned window; /* unconfirmed in flight */
-    bool confirm; /* false: safe once in the link's buffer (OUTCOME_CONFIRMED then); returns still
+    bool confirm;    /* false: safe once in the link's buffer (OUTCOME_CONFIRMED then); returns still
                      arrive, and are logged */
 };
 

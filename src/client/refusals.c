@@ -3,13 +3,13 @@
 
 #include <stdio.h>
 
-void refusals_add(struct refusals *refusals, struct span exchange, struct span key,
-                  const struct reply *error, int64_t now)
+void refusals_add(struct refusals *refusals, struct span exchange, struct span key, const struct reply *error,
+                  int64_t now)
 {
     struct refusal *refusal = &refusals->items[0];
 
-    if ((error->code != REPLY_NOT_FOUND && error->code != REPLY_ACCESS_REFUSED) ||
-        exchange.length > 255 || key.length > 255)
+    if ((error->code != REPLY_NOT_FOUND && error->code != REPLY_ACCESS_REFUSED) || exchange.length > 255 ||
+        key.length > 255)
         return;
     if (refusals->used < REFUSALS_MAX) {
         refusal = &refusals->items[refusals->used++];
@@ -29,8 +29,7 @@ void refusals_add(struct refusals *refusals, struct span exchange, struct span k
     snprintf(refusal->text, sizeof(refusal->text), "%s", error->text);
 }
 
-const char *refusals_find(struct refusals *refusals, struct span exchange, struct span key,
-                          int64_t now)
+const char *refusals_find(struct refusals *refusals, struct span exchange, struct span key, int64_t now)
 {
     const char *text = NULL;
     size_t kept = 0;
@@ -44,8 +43,7 @@ const char *refusals_find(struct refusals *refusals, struct span exchange, struc
             refusals->items[kept] = *refusal;
         refusal = &refusals->items[kept++];
         if (span_equal(exchange, span_of(refusal->exchange, refusal->exchange_length)) &&
-            (refusal->code == REPLY_NOT_FOUND ||
-             span_equal(key, span_of(refusal->key, refusal->key_length))))
+            (refusal->code == REPLY_NOT_FOUND || span_equal(key, span_of(refusal->key, refusal->key_length))))
             text = refusal->text;
     }
     refusals->used = kept;

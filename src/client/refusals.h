@@ -17,8 +17,7 @@ struct refusal {
     int64_t until;
     uint16_t code;
     uint8_t exchange_length, key_length;
-    uint8_t exchange[255],
-        key[255]; /* the key counts with 403 only: it may be what is not allowed */
+    uint8_t exchange[255], key[255]; /* the key counts with 403 only: it may be what is not allowed */
     char text[256];
 };
 
@@ -29,10 +28,9 @@ struct refusals {
 
 /* A message for that destination was refused. Other codes are about the message itself and are not
  * kept. */
-void refusals_add(struct refusals *refusals, struct span exchange, struct span key,
-                  const struct reply *error, int64_t now);
+void refusals_add(struct refusals *refusals, struct span exchange, struct span key, const struct reply *error,
+                  int64_t now);
 /* The broker's text if that destination was refused in the last second, otherwise NULL. */
-const char *refusals_find(struct refusals *refusals, struct span exchange, struct span key,
-                          int64_t now);
+const char *refusals_find(struct refusals *refusals, struct span exchange, struct span key, int64_t now);
 
 #endif

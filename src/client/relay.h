@@ -32,8 +32,8 @@ struct relays {
 };
 
 /* The session that the messages come from, and how to make the other one. -1: no memory. */
-int relays_init(struct relays *relays, struct session *from, struct session *(*connect)(void *arg), void *arg)
-    HARK_MUSTCHECK;
+int relays_init(struct relays *relays, struct session *from, struct session *(*connect)(void *arg),
+                void *arg) HARK_MUSTCHECK;
 void relays_opened(struct relays *relays);
 void relays_lost(struct relays *relays);
 /* Ends all of them with OUTCOME_ABANDONED, and their connection. */

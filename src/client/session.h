@@ -60,7 +60,7 @@ uint32_t session_frame_max(const struct session *session);  /* as tuned; before:
 struct link *session_link(struct session *session);         /* NULL while not open */
 struct loop *session_loop(struct session *session);
 const char *session_label(const struct session *session);
-const char *session_peer(const struct session *session);    /* "amqp://rabbit1:5672/v" */
+const char *session_peer(const struct session *session); /* "amqp://rabbit1:5672/v" */
 
 /* ---- channels ---- */
 
@@ -98,8 +98,8 @@ struct channel {
 };
 
 /* Opens a channel. -1: the session is not open or channel_max is reached (logged). */
-int channel_open(struct channel *channel, struct session *session, const struct channel_ops *ops, void *arg)
-    HARK_MUSTCHECK;
+int channel_open(struct channel *channel, struct session *session, const struct channel_ops *ops,
+                 void *arg) HARK_MUSTCHECK;
 /* Sends channel.close and forgets it: ops are not called any more, the struct may be opened again or freed at once. The number is free after close-ok. `done` (may be NULL)
  * is called at close-ok, when everything sent before has been processed by the server, or when the session is lost. */
 void channel_close(struct channel *channel, void (*done)(void *arg), void *arg);

@@ -15,8 +15,8 @@
     X(TUNE)       /* start-ok sent: connection.tune is due */ \
     X(OPENING)    /* tune-ok and open sent: open-ok is due */ \
     X(OPEN) \
-    X(CLOSING)    /* close sent: close-ok is due */ \
-    X(CLOSED)     /* for good */
+    X(CLOSING) /* close sent: close-ok is due */ \
+    X(CLOSED)  /* for good */
 
 enum session_state {
 #define X(name) SESSION_##name,

@@ -44,12 +44,10 @@ static void topology_finish(struct topology *topology)
 
 /* ---- one item ---- */
 
-static void topology_send_table(struct topology *topology, const struct topology_item *item,
-                                const amqp_table_t *table)
+static void topology_send_table(struct topology *topology, const struct topology_item *item, const amqp_table_t *table)
 {
     amqp_bytes_t name = amqp_span(span_str(item->name));
-    amqp_bytes_t source = amqp_span(span_str(item->source)),
-                 pattern = amqp_span(span_str(item->pattern));
+    amqp_bytes_t source = amqp_span(span_str(item->source)), pattern = amqp_span(span_str(item->pattern));
 
     switch (item->kind) {
     case TOPOLOGY_EXCHANGE: {
@@ -76,8 +74,7 @@ static void topology_send_table(struct topology *topology, const struct topology
         return;
     }
     case TOPOLOGY_BIND_QUEUE: {
-        amqp_queue_bind_t bind = {
-            .queue = name, .exchange = source, .routing_key = pattern, .arguments = *table};
+        amqp_queue_bind_t bind = {.queue = name, .exchange = source, .routing_key = pattern, .arguments = *table};
 
         channel_send(&topology->channel, AMQP_QUEUE_BIND_METHOD, &bind);
         return;
@@ -122,8 +119,7 @@ static void topology_send(struct topology *topology)
     }
     if (topology->sent < topology->answered)
         topology->sent = topology->answered;
-    while (topology->sent < topology->count &&
-           (!topology->careful || topology->sent == topology->answered)) {
+    while (topology->sent < topology->count && (!topology->careful || topology->sent == topology->answered)) {
         const struct topology_item *item = &topology->items[topology->sent];
 
         if (!topology->notes[topology->sent].hopeless)
@@ -143,8 +139,8 @@ static void topology_what(const struct topology_item *item, char *to, size_t siz
         return;
     case TOPOLOGY_BIND_QUEUE:
     case TOPOLOGY_BIND_EXCHANGE:
-        snprintf(to, size, "the binding of \"%s\" to exchange \"%s\" with \"%s\"", item->name,
-                 item->source, item->pattern);
+        snprintf(to, size, "the binding of \"%s\" to exchange \"%s\" with \"%s\"", item->name, item->source,
+                 item->pattern);
         return;
     }
 }
@@ -157,9 +153,8 @@ static const char *topology_advice(const struct topology_item *item, uint16_t co
     case REPLY_PRECONDITION_FAILED:
         return "it exists with other properties: make the section equal to what exists, delete that, or set `declare = passive`";
     case REPLY_ACCESS_REFUSED:
-        return binding
-                   ? "the user of `url` needs write permission on the destination and read permission on the source"
-                   : "the user of `url` needs configure permission on it, or set `declare = passive`";
+        return binding ? "the user of `url` needs write permission on the destination and read permission on the source"
+                       : "the user of `url` needs configure permission on it, or set `declare = passive`";
     case REPLY_NOT_FOUND:
         return binding ? "declare what it binds, or correct its name"
                        : "with `declare = passive` it must exist already";
@@ -179,8 +174,7 @@ static bool topology_explains(const struct topology_note *note, const struct rep
     return note->code != 0 && (error->code == REPLY_NOT_FOUND || error->code == note->code);
 }
 
-static bool topology_is_named(const struct topology_item *item, enum topology_kind kind,
-                              const char *name)
+static bool topology_is_named(const struct topology_item *item, enum topology_kind kind, const char *name)
 {
     return item->kind == kind && name != NULL && strcmp(item->name, name) == 0;
 }
@@ -198,19 +192,16 @@ static bool topology_follows(const struct topology *topology, size_t at, const s
         const struct topology_item *other = &topology->items[i];
         const struct topology_note *note = &topology->notes[i];
 
-        if ((topology_is_named(other, to, item->name) ||
-             topology_is_named(other, TOPOLOGY_EXCHANGE, item->source)) &&
+        if ((topology_is_named(other, to, item->name) || topology_is_named(other, TOPOLOGY_EXCHANGE, item->source)) &&
             topology_explains(note, error))
             return true;
-        if (i != at && note->said && error->code == REPLY_NOT_FOUND && note->code == error->code &&
-            note->text == text)
+        if (i != at && note->said && error->code == REPLY_NOT_FOUND && note->code == error->code && note->text == text)
             return true;
     }
     return false;
 }
 
-bool topology_has_said(const struct topology *topology, const char *queue,
-                       const struct reply *error)
+bool topology_has_said(const struct topology *topology, const char *queue, const struct reply *error)
 {
     uint64_t text = complaint_hash(error->text);
 
@@ -220,8 +211,8 @@ bool topology_has_said(const struct topology *topology, const char *queue,
 
         if (topology_is_named(item, TOPOLOGY_QUEUE, queue) && topology_explains(note, error))
             return true;
-        if (topology_is_named(item, TOPOLOGY_BIND_QUEUE, queue) && note->said &&
-            note->code == error->code && note->text == text)
+        if (topology_is_named(item, TOPOLOGY_BIND_QUEUE, queue) && note->said && note->code == error->code &&
+            note->text == text)
             return true;
     }
     return false;
@@ -235,11 +226,10 @@ static void topology_refused(struct topology *topology, const struct reply *erro
     char what[800], line[1400];
 
     topology_what(item, what, sizeof(what));
-    snprintf(line, sizeof(line), "%s: the broker refused %s: %s (%s)", item->section, what,
-             error->text, topology_advice(item, error->code));
+    snprintf(line, sizeof(line), "%s: the broker refused %s: %s (%s)", item->section, what, error->text,
+             topology_advice(item, error->code));
     note->said = !topology_follows(topology, at, error);
-    if (note->said &&
-        complaint_is_news(&note->complaint, line, loop_now(session_loop(topology->session))))
+    if (note->said && complaint_is_news(&note->complaint, line, loop_now(session_loop(topology->session))))
         log_error("%s", line);
     else
         log_debug("%s", line);
@@ -306,8 +296,8 @@ static void topology_open(struct topology *topology)
 
 /* ---- the owner's calls ---- */
 
-struct topology *topology_new(struct session *session, const struct topology_item *items,
-                              size_t count, const struct topology_ops *ops, void *arg)
+struct topology *topology_new(struct session *session, const struct topology_item *items, size_t count,
+                              const struct topology_ops *ops, void *arg)
 {
     struct topology *topology = calloc(1, sizeof(*topology));
 
@@ -341,8 +331,7 @@ void topology_session_lost(struct topology *topology)
     topology->running = topology->again = false;
 }
 
-bool topology_is_declared(const struct topology *topology, enum topology_kind kind,
-                          const char *name)
+bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name)
 {
     for (size_t i = 0; i < topology->count; i++)
         if (topology->items[i].kind == kind && strcmp(topology->items[i].name, name) == 0)

@@ -19,17 +19,12 @@
 #include "client/consumer.h"
 #include "client/session.h"
 
-enum topology_kind {
-    TOPOLOGY_EXCHANGE,
-    TOPOLOGY_QUEUE,
-    TOPOLOGY_BIND_QUEUE,
-    TOPOLOGY_BIND_EXCHANGE
-};
+enum topology_kind { TOPOLOGY_EXCHANGE, TOPOLOGY_QUEUE, TOPOLOGY_BIND_QUEUE, TOPOLOGY_BIND_EXCHANGE };
 
 struct topology_item {
     enum topology_kind kind;
-    const char *section; /* "[queue signups] (hark.ini:12)", or "dead letters": for messages */
-    const char *name;    /* exchange or queue; of a binding: its destination */
+    const char *section;          /* "[queue signups] (hark.ini:12)", or "dead letters": for messages */
+    const char *name;             /* exchange or queue; of a binding: its destination */
     const char *source, *pattern; /* bindings */
     const char *type;             /* exchanges */
     bool passive, durable, auto_delete, internal, exclusive;
@@ -45,18 +40,16 @@ struct topology_ops {
 };
 
 /* The items and all they point to are the caller's and must stay. */
-struct topology *topology_new(struct session *session, const struct topology_item *items,
-                              size_t count, const struct topology_ops *ops, void *arg);
+struct topology *topology_new(struct session *session, const struct topology_item *items, size_t count,
+                              const struct topology_ops *ops, void *arg);
 /* Declares everything (again). While the session is lost in the middle, nothing more is called. */
 void topology_declare(struct topology *topology);
 void topology_session_lost(struct topology *topology);
 /* Whether that queue or exchange was declared in the last run. */
-bool topology_is_declared(const struct topology *topology, enum topology_kind kind,
-                          const char *name);
+bool topology_is_declared(const struct topology *topology, enum topology_kind kind, const char *name);
 /* Whether it has said already why that queue cannot be consumed from: it was refused itself, or a
  * binding of it was, with the same words. */
-bool topology_has_said(const struct topology *topology, const char *queue,
-                       const struct reply *error);
+bool topology_has_said(const struct topology *topology, const char *queue, const struct reply *error);
 /* Between topology_declare() and `done`. */
 bool topology_is_running(const struct topology *topology);
 void topology_free(struct topology *topology);

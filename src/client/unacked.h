@@ -32,9 +32,8 @@ void unacked_free(struct unacked *unacked);
 uint32_t unacked_add(struct unacked *unacked, uint64_t tag) HARK_MUSTCHECK;
 /* Whether that delivery is in hand and not settled. */
 bool unacked_holds(const struct unacked *unacked, uint32_t slot, uint64_t tag);
-void unacked_settle(struct unacked *unacked,
-                    uint32_t slot); /* acknowledged by the next unacked_put */
-void unacked_drop(struct unacked *unacked, uint32_t slot); /* not to be acknowledged */
+void unacked_settle(struct unacked *unacked, uint32_t slot); /* acknowledged by the next unacked_put */
+void unacked_drop(struct unacked *unacked, uint32_t slot);   /* not to be acknowledged */
 void unacked_clear(struct unacked *unacked);
 /* Puts the acknowledgements: the front of the chain, as far as it is settled, as one; the others
  * singly. */

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line,
-                const char *format, va_list args) HARK_PRINTF(5, 0);
+static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
+                va_list args) HARK_PRINTF(5, 0);
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line,
-                const char *format, va_list args)
+static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
+                va_list args)
 {
     char text[2048];
 
@@ -28,8 +28,7 @@ static void say(struct check *check, const char *kind, const struct config_where
         fprintf(check->out, "%s: %s %s: %s\n", where->file, where->label, kind, text);
 }
 
-void check_error(struct check *check, const struct config_where *where, int line,
-                 const char *format, ...)
+void check_error(struct check *check, const struct config_where *where, int line, const char *format, ...)
 {
     va_list args;
 
@@ -39,8 +38,7 @@ void check_error(struct check *check, const struct config_where *where, int line
     va_end(args);
 }
 
-void check_warn(struct check *check, const struct config_where *where, int line, const char *format,
-                ...)
+void check_warn(struct check *check, const struct config_where *where, int line, const char *format, ...)
 {
     va_list args;
 
@@ -50,8 +48,7 @@ void check_warn(struct check *check, const struct config_where *where, int line,
     va_end(args);
 }
 
-void check_note(struct check *check, const struct config_where *where, int line, const char *format,
-                ...)
+void check_note(struct check *check, const struct config_where *where, int line, const char *format, ...)
 {
     va_list args;
 
@@ -104,12 +101,9 @@ static void check_connection(struct check *check, const struct config_where *whe
 
     if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
         check_warn(check, where, check_line(check, where, "url"),
-                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file",
-                   config->url.user);
-    if (!config->url.tls &&
-        (general->tls_ca || general->tls_certificate || general->tls_server_name))
-        check_warn(check, where, check_line(check, where, "url"),
-                   "keys about TLS have no effect: url is not amqps://");
+                   "no password for the user %s: RabbitMQ refuses an empty one; set password_file", config->url.user);
+    if (!config->url.tls && (general->tls_ca || general->tls_certificate || general->tls_server_name))
+        check_warn(check, where, check_line(check, where, "url"), "keys about TLS have no effect: url is not amqps://");
     if (config->url.tls && !general->tls_verify)
         check_warn(check, where, check_line(check, where, "tls_verify"),
                    "tls_verify = no: whoever answers at that address is trusted");
@@ -143,8 +137,8 @@ static void check_general(struct check *check)
 /* ---- names ---- */
 
 /* An exchange that is named and not in the file. */
-static void check_exchange_name(struct check *check, const struct config_where *where, int line,
-                                const char *what, const char *name)
+static void check_exchange_name(struct check *check, const struct config_where *where, int line, const char *what,
+                                const char *name)
 {
     const struct config *config = check->config;
     const char **names, *nearest = NULL;
@@ -159,8 +153,7 @@ static void check_exchange_name(struct check *check, const struct config_where *
         nearest = settings_nearest_word(names, config->exchange_count, name);
     free(names);
     if (nearest != NULL)
-        check_warn(check, where, line,
-                   "%s: there is no section [exchange %s]; did you mean \"%s\"?", what, name,
+        check_warn(check, where, line, "%s: there is no section [exchange %s]; did you mean \"%s\"?", what, name,
                    nearest);
     else
         check_warn(
@@ -178,8 +171,7 @@ static void check_bindings(struct check *check, const struct config_where *where
     for (size_t i = 0; i < bindings->count; i++) {
         snprintf(what, sizeof(what), "bind = %s%s%s", bindings->items[i].exchange,
                  bindings->items[i].pattern[0] ? " " : "", bindings->items[i].pattern);
-        check_exchange_name(check, where, bindings->items[i].line, what,
-                            bindings->items[i].exchange);
+        check_exchange_name(check, where, bindings->items[i].line, what, bindings->items[i].exchange);
     }
 }
 
@@ -206,8 +198,7 @@ static bool reserved(const char *name)
 static void check_exchange(struct check *check, const struct config_exchange *exchange)
 {
     if (reserved(exchange->name))
-        check_error(check, &exchange->where, 0,
-                    "names that begin with hark.retry. are harkd's own");
+        check_error(check, &exchange->where, 0, "names that begin with hark.retry. are harkd's own");
     if (strcmp(exchange->name, check->config->general.dead_letter) == 0 && exchange->internal)
         check_error(check, &exchange->where, check_line(check, &exchange->where, "internal"),
                     "it takes the dead letters, and nobody may publish to an internal exchange");
@@ -222,8 +213,7 @@ static void check_queue(struct check *check, const struct config_queue *queue)
     check_bindings(check, &queue->where, &queue->bindings);
     check_argument_exchange(check, &queue->where, &queue->arguments, "x-dead-letter-exchange");
     if (queue->listener_count == 0)
-        check_note(check, &queue->where, 0,
-                   "no listener names it: it is declared and not consumed");
+        check_note(check, &queue->where, 0, "no listener names it: it is declared and not consumed");
     else
         check_queue_keys(check, queue);
 }
@@ -231,18 +221,14 @@ static void check_queue(struct check *check, const struct config_queue *queue)
 /* ---- [listener] ---- */
 
 /* `user.sig*` is a plain word to AMQP. */
-static void check_wildcards(struct check *check, const struct config_where *where, int line,
-                            const char *pattern)
+static void check_wildcards(struct check *check, const struct config_where *where, int line, const char *pattern)
 {
     for (const char *word = pattern;; word++) {
         size_t length = strcspn(word, ".");
 
-        if (length > 1 &&
-            (memchr(word, '*', length) != NULL || memchr(word, '#', length) != NULL)) {
-            check_warn(
-                check, where, line,
-                "%s: * and # are wildcards as whole words only; here they stand for themselves",
-                pattern);
+        if (length > 1 && (memchr(word, '*', length) != NULL || memchr(word, '#', length) != NULL)) {
+            check_warn(check, where, line,
+                       "%s: * and # are wildcards as whole words only; here they stand for themselves", pattern);
             return;
         }
         word += length;
@@ -271,15 +257,14 @@ static void check_emit(struct check *check, const struct config_listener *listen
     }
     if (emit.exchange == NULL) {
         if (route_emit_missing(listener))
-            check_warn(check, &listener->where, 0,
-                       "neither emit nor exchange is set: what it emits has nowhere to go");
+            check_warn(check, &listener->where, 0, "neither emit nor exchange is set: what it emits has nowhere to go");
         return;
     }
     check_exchange_name(check, &listener->where, line, "emit", emit.exchange);
     exchange = config_find_exchange(check->config, emit.exchange);
     if (exchange != NULL && exchange->internal)
-        check_error(check, &listener->where, line,
-                    "emit: the exchange %s is internal: nobody may publish to it", exchange->name);
+        check_error(check, &listener->where, line, "emit: the exchange %s is internal: nobody may publish to it",
+                    exchange->name);
     for (size_t i = 0; i < emit.count; i++) {
         size_t count = 0;
 
@@ -304,8 +289,7 @@ static void check_emit(struct check *check, const struct config_listener *listen
 static void check_listener(struct check *check, const struct config_listener *listener)
 {
     for (size_t i = 0; i < listener->on.count; i++)
-        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"),
-                        listener->on.items[i]);
+        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"), listener->on.items[i]);
     check_listener_keys(check, listener);
     check_emit(check, listener);
 }

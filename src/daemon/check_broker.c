@@ -36,11 +36,13 @@ static void check_user(struct check *check, const struct config_user *user)
 
     if (user->password == NULL && user->password_hash == NULL && !config->broker.tls_verify &&
         config->broker.tls_ca == NULL)
-        check_warn(check, &user->where, 0,
-                   "has no password, and without tls_ca or tls_verify = yes in [broker] there are no certificates: cannot log in");
+        check_warn(
+            check, &user->where, 0,
+            "has no password, and without tls_ca or tls_verify = yes in [broker] there are no certificates: cannot log in");
     if (user->password != NULL && strcmp(user->name, user->password) == 0 && !user->loopback_only)
-        check_warn(check, &user->where, check_line(check, &user->where, "password"),
-                   "the password is the user's name: everybody tries that one first; set loopback_only = yes or a better one");
+        check_warn(
+            check, &user->where, check_line(check, &user->where, "password"),
+            "the password is the user's name: everybody tries that one first; set loopback_only = yes or a better one");
     for (size_t i = 0; i < user->permission_count; i++)
         if (!is_vhost(config, user->permissions[i].vhost) && config->broker.definitions == NULL)
             check_warn(check, &user->where, user->permissions[i].line,
@@ -63,7 +65,8 @@ static void check_reach(struct check *check)
     if (broker->listen.count == 0 && broker->listen_tls.count == 0 && config->listener_count == 0)
         check_warn(check, &broker->where, check_line(check, &broker->where, "listen"),
                    "the broker listens nowhere, and there is no [listener NAME]: nobody can reach it");
-    if (broker->listen_tls.count == 0 && (broker->tls_certificate != NULL || broker->tls_ca != NULL || broker->tls_verify))
+    if (broker->listen_tls.count == 0 &&
+        (broker->tls_certificate != NULL || broker->tls_ca != NULL || broker->tls_verify))
         check_warn(check, &broker->where, 0, "keys about TLS have no effect: listen_tls is empty");
 }
 

@@ -87,8 +87,7 @@ static void tell(struct graph *graph, size_t start, size_t last)
         if (shown++ < 20)
             snprintf(more, sizeof(more), "%.300s -> %.700s", config->listeners[at].name, path);
         else
-            snprintf(more, sizeof(more), "... -> %.900s",
-                     strncmp(path, "...", 3) == 0 ? path + 7 : path);
+            snprintf(more, sizeof(more), "... -> %.900s", strncmp(path, "...", 3) == 0 ? path + 7 : path);
         memcpy(path, more, sizeof(path));
     }
     graph->told[start] = true;

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define KEY_MAX 255
-#define HASH_MAX 2 /* of so many # all numbers of words are tried, more stand for one word each */
+#define HASH_MAX 2    /* of so many # all numbers of words are tried, more stand for one word each */
 #define REPEAT_MAX 16 /* words tried for a # when there are two of them */
 
 struct hearing {
@@ -73,8 +73,7 @@ static int hearing_init(struct hearing *hearing)
 
 /* The binding's pattern with fresh words in it: repeat[n] for the n-th #. False: longer than a key
  * can be. */
-static bool make_key(const struct hearing *hearing, const char *pattern, const size_t *repeat,
-                     char *key)
+static bool make_key(const struct hearing *hearing, const char *pattern, const size_t *repeat, char *key)
 {
     size_t used = 0, hashes = 0;
 
@@ -160,16 +159,14 @@ void check_queue_keys(struct check *check, const struct config_queue *queue)
             found = find_unheard(&hearing, any_key ? "#" : binding->pattern, key);
         }
         if (found && (strcmp(key, binding->pattern) == 0 || type == ROUTE_DIRECT))
-            check_warn(
-                check, &queue->where, binding->line,
-                "bind = %s %s: no listener of this queue hears that key: its messages go to the dead letters",
-                binding->exchange, binding->pattern);
+            check_warn(check, &queue->where, binding->line,
+                       "bind = %s %s: no listener of this queue hears that key: its messages go to the dead letters",
+                       binding->exchange, binding->pattern);
         else if (found)
-            check_warn(
-                check, &queue->where, binding->line,
-                "bind = %s%s%s: lets keys through that no listener of this queue hears, such as \"%s\": such "
-                "messages go to the dead letters",
-                binding->exchange, binding->pattern[0] ? " " : "", binding->pattern, key);
+            check_warn(check, &queue->where, binding->line,
+                       "bind = %s%s%s: lets keys through that no listener of this queue hears, such as \"%s\": such "
+                       "messages go to the dead letters",
+                       binding->exchange, binding->pattern[0] ? " " : "", binding->pattern, key);
     }
     topic_tree_free(hearing.tree);
 }
@@ -177,13 +174,11 @@ void check_queue_keys(struct check *check, const struct config_queue *queue)
 /* ---- the other way round ---- */
 
 /* An internal exchange gets only what others pass on. */
-static bool fed(const struct config *config, const char *exchange, struct route_key on,
-                unsigned depth)
+static bool fed(const struct config *config, const char *exchange, struct route_key on, unsigned depth)
 {
     const struct config_exchange *section = config_find_exchange(config, exchange);
 
-    if (section == NULL || !section->internal || section->declare != CONFIG_DECLARE_YES ||
-        depth > 16)
+    if (section == NULL || !section->internal || section->declare != CONFIG_DECLARE_YES || depth > 16)
         return true;
     for (size_t i = 0; i < section->bindings.count; i++) {
         const struct config_binding *binding = &section->bindings.items[i];
@@ -195,11 +190,9 @@ static bool fed(const struct config *config, const char *exchange, struct route_
     return false;
 }
 
-static bool reachable(const struct config *config, const struct config_queue *queue,
-                      struct route_key on)
+static bool reachable(const struct config *config, const struct config_queue *queue, struct route_key on)
 {
-    if (queue->declare != CONFIG_DECLARE_YES ||
-        strcmp(queue->name, config->general.dead_letter_queue) == 0)
+    if (queue->declare != CONFIG_DECLARE_YES || strcmp(queue->name, config->general.dead_letter_queue) == 0)
         return true; /* others bind it, or harkd does */
     if (topic_matches(span_str(on.text), span_str(queue->name)))
         return true; /* through the default exchange */
@@ -227,12 +220,10 @@ void check_listener_keys(struct check *check, const struct config_listener *list
         if (found)
             continue;
         dead++;
-        check_warn(check, &listener->where, line,
-                   "on = %s: no binding of its queue%s %s%s lets such a key through", on.text,
-                   listener->queue_count > 1 ? "s" : "", listener->queues[0]->name,
+        check_warn(check, &listener->where, line, "on = %s: no binding of its queue%s %s%s lets such a key through",
+                   on.text, listener->queue_count > 1 ? "s" : "", listener->queues[0]->name,
                    listener->queue_count > 1 ? " ..." : "");
     }
     if (dead > 1 && dead == listener->on.count)
-        check_warn(check, &listener->where, line,
-                   "it can never run: none of its patterns can be reached");
+        check_warn(check, &listener->where, line, "it can never run: none of its patterns can be reached");
 }

@@ -13,12 +13,12 @@ struct check {
 };
 
 /* One finding. line 0: the section's. */
-void check_error(struct check *check, const struct config_where *where, int line,
-                 const char *format, ...) HARK_PRINTF(4, 5);
-void check_warn(struct check *check, const struct config_where *where, int line, const char *format,
-                ...) HARK_PRINTF(4, 5);
-void check_note(struct check *check, const struct config_where *where, int line, const char *format,
-                ...) HARK_PRINTF(4, 5);
+void check_error(struct check *check, const struct config_where *where, int line, const char *format, ...)
+    HARK_PRINTF(4, 5);
+void check_warn(struct check *check, const struct config_where *where, int line, const char *format, ...)
+    HARK_PRINTF(4, 5);
+void check_note(struct check *check, const struct config_where *where, int line, const char *format, ...)
+    HARK_PRINTF(4, 5);
 /* The line of a key in its section, for messages. */
 int check_line(const struct check *check, const struct config_where *where, const char *key);
 

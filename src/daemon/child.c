@@ -83,8 +83,7 @@ static void child_leave_supervisor(struct child *child)
     for (size_t i = 0; i < HARK_COUNT(supervisor->signals); i++)
         event_free(supervisor->signals[i]);
     event_free(supervisor->tick);
-    for (struct generation *generation = supervisor->generations; generation != NULL;
-         generation = generation->next) {
+    for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next) {
         if (generation->timer != NULL)
             event_free(generation->timer);
         if (generation->opening != NULL)
@@ -276,8 +275,7 @@ int child_start(struct child *child)
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
         goto fail;
     child->control = ends[0];
-    child->readable = event_new(supervisor->base, ends[0], EV_READ | EV_PERSIST, child_readable,
-                                child);
+    child->readable = event_new(supervisor->base, ends[0], EV_READ | EV_PERSIST, child_readable, child);
     if (child->readable == NULL || event_add(child->readable, NULL) != 0)
         goto fail;
     child->hang_timeout = child_config(child)->general.hang_timeout;
@@ -318,29 +316,26 @@ static void child_blame(const struct child *child, int signal, int status)
     if (signal == 0)
         snprintf(how, sizeof(how), "left with status %d", status);
     if (!slot_read_note(child->slot, &note)) {
-        log_at(LOG_LEVEL_ERROR, fields, "worker %u: %s, pid %d, in no listener", child->number, how,
-               (int)child->pid);
+        log_at(LOG_LEVEL_ERROR, fields, "worker %u: %s, pid %d, in no listener", child->number, how, (int)child->pid);
         return;
     }
     fields[3] = (struct log_field){"listener", span_of(note.listener, note.listener_length)};
     if (note.queue_length == 0) { /* opening, closing, a timer: no message is concerned */
-        log_at(LOG_LEVEL_ERROR, fields, "worker %u: %s, pid %d, in listener \"%.*s\"",
-               child->number, how, (int)child->pid, note.listener_length, note.listener);
+        log_at(LOG_LEVEL_ERROR, fields, "worker %u: %s, pid %d, in listener \"%.*s\"", child->number, how,
+               (int)child->pid, note.listener_length, note.listener);
         return;
     }
     fields[4] = (struct log_field){"queue", span_of(note.queue, note.queue_length)};
     fields[5] = (struct log_field){"routing_key", span_of(note.key, note.key_length)};
     fields[6] = (struct log_field){"message_id", span_of(note.id, note.id_length)};
-    snprintf(where, sizeof(where),
-             "listener \"%.*s\", queue \"%.*s\", key \"%.*s\", message id \"%.*s\"",
-             note.listener_length, note.listener, note.queue_length, note.queue, note.key_length,
-             note.key, note.id_length, note.id);
+    snprintf(where, sizeof(where), "listener \"%.*s\", queue \"%.*s\", key \"%.*s\", message id \"%.*s\"",
+             note.listener_length, note.listener, note.queue_length, note.queue, note.key_length, note.key,
+             note.id_length, note.id);
     count = crashes_add(child->supervisor->crashes, note.identity, supervisor_now());
-    log_at(
-        LOG_LEVEL_ERROR, fields,
-        "worker %u: %s, pid %d, in %s: this message has brought down %u worker%s, crash_limit is %lld",
-        child->number, how, (int)child->pid, where, count, count == 1 ? "" : "s",
-        (long long)child->generation->config->general.crash_limit);
+    log_at(LOG_LEVEL_ERROR, fields,
+           "worker %u: %s, pid %d, in %s: this message has brought down %u worker%s, crash_limit is %lld",
+           child->number, how, (int)child->pid, where, count, count == 1 ? "" : "s",
+           (long long)child->generation->config->general.crash_limit);
 }
 
 void child_died(struct child *child, int status)
@@ -353,15 +348,13 @@ void child_died(struct child *child, int status)
         return;
     }
     if (WIFSIGNALED(status) && told && (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGKILL))
-        log_info("worker %u: pid %d was ended by signal %d", child->number, (int)child->pid,
-                 WTERMSIG(status));
+        log_info("worker %u: pid %d was ended by signal %d", child->number, (int)child->pid, WTERMSIG(status));
     else if (WIFSIGNALED(status))
         child_blame(child, WTERMSIG(status), 0);
     else if (child_has_reached(child, SLOT_STARTED) && atomic_load(&child->slot->depth) > 0)
         child_blame(child, 0, WEXITSTATUS(status)); /* a listener called exit() */
     else if (WEXITSTATUS(status) != 0 || !told)
-        log_error("worker %u: pid %d ended with status %d", child->number, (int)child->pid,
-                  WEXITSTATUS(status));
+        log_error("worker %u: pid %d ended with status %d", child->number, (int)child->pid, WEXITSTATUS(status));
     else
         log_info("worker %u: pid %d left", child->number, (int)child->pid);
     if (slot_kill_groups(child->slot) > 0)

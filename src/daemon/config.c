@@ -49,17 +49,14 @@ static int make_room(struct config *config, const char *path)
     config->queues = calloc(queues + 1, sizeof(*config->queues));
     config->listeners = calloc(listeners + 1, sizeof(*config->listeners));
     config->users = calloc(users + 1, sizeof(*config->users));
-    return config->path && config->exchanges && config->queues && config->listeners && config->users
-               ? 0
-               : -1;
+    return config->path && config->exchanges && config->queues && config->listeners && config->users ? 0 : -1;
 }
 
 /* Takes the ini over. */
 static struct config *make(const char *path, struct ini *ini, struct ini_errors *errors)
 {
     struct config *config = calloc(1, sizeof(*config));
-    struct config_reader reader = {
-        .config = config, .errors = errors, .partial = errors->count > 0};
+    struct config_reader reader = {.config = config, .errors = errors, .partial = errors->count > 0};
 
     if (config == NULL || ini == NULL) {
         ini_error(errors, path, 0, NULL, "out of memory");
@@ -83,8 +80,7 @@ struct config *config_read(const char *path, struct ini_errors *errors)
     return make(path, ini_read(path, errors), errors);
 }
 
-struct config *config_parse(const char *name, const char *text, size_t length,
-                            struct ini_errors *errors)
+struct config *config_parse(const char *name, const char *text, size_t length, struct ini_errors *errors)
 {
     return make(name, ini_parse(name, text, length, errors), errors);
 }

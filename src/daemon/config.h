@@ -207,9 +207,9 @@ enum config_hashing { CONFIG_HASHING_SHA256, CONFIG_HASHING_SHA512, CONFIG_HASHI
 struct config_user {
     struct config_where where;
     const char *name;
-    char *password;      /* from the file or password_file; NULL: none. Never logged. */
-    char *password_file; /* NULL: not set; already read */
-    char *password_hash; /* NULL: none. Never logged. */
+    char *password;        /* from the file or password_file; NULL: none. Never logged. */
+    char *password_file;   /* NULL: not set; already read */
+    char *password_hash;   /* NULL: none. Never logged. */
     int hashing_algorithm; /* enum config_hashing */
     char *tags;            /* separated by blanks */
     bool loopback_only;

@@ -30,7 +30,8 @@ static int address_parse(const char *text, uint16_t port, struct config_address 
     if (address->host.path != NULL && text[5] == '/' &&
         strlen(text + 5) < sizeof(((struct sockaddr_un *)NULL)->sun_path))
         return 0;
-    snprintf(error, size, "expected unix:/path, of at most %zu bytes", sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+    snprintf(error, size, "expected unix:/path, of at most %zu bytes",
+             sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
     return -1;
 }
 
@@ -138,10 +139,11 @@ static void read_data(struct config_reader *reader)
     if (broker->data[0] == 0)
         config_complain(reader, "data", "data: expected a folder");
     else if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-        config_complain(reader, "data",
-                        "data = %.200s: the path is too long: a Unix socket for the workers is in this folder, so it has at "
-                        "most %zu bytes",
-                        broker->data, sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/" SOCKET_NAME));
+        config_complain(
+            reader, "data",
+            "data = %.200s: the path is too long: a Unix socket for the workers is in this folder, so it has at "
+            "most %zu bytes",
+            broker->data, sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof("/" SOCKET_NAME));
     if (config->url.embedded && config->url.hosts != NULL) {
         config->url.hosts[0].path = path;
         path = NULL;
@@ -195,7 +197,8 @@ void config_broker_free(struct config_broker *broker)
 
 /* ---- [user] ---- */
 
-static int permission_make(const struct ini_entry *entry, struct config_permission *permission, char *error, size_t size)
+static int permission_make(const struct ini_entry *entry, struct config_permission *permission, char *error,
+                           size_t size)
 {
     struct hark_list words = {0};
     int result = -1;
@@ -205,15 +208,16 @@ static int permission_make(const struct ini_entry *entry, struct config_permissi
         return -1;
     }
     if (words.count != 4)
-        snprintf(error, size, "expected VHOST CONFIGURE WRITE READ, the last three as regular expressions: .* is every "
-                              "name, \"\" none");
+        snprintf(error, size,
+                 "expected VHOST CONFIGURE WRITE READ, the last three as regular expressions: .* is every "
+                 "name, \"\" none");
     else if (words.items[0][0] == 0 || strlen(words.items[0]) > INI_NAME_MAX)
         snprintf(error, size, "the name of a virtual host has from 1 to 255 bytes");
     else
         result = 0;
     if (result == 0) {
-        *permission = (struct config_permission){
-            words.items[0], words.items[1], words.items[2], words.items[3], entry->line};
+        *permission = (struct config_permission){words.items[0], words.items[1], words.items[2], words.items[3],
+                                                 entry->line};
         free(words.items);
         return 0;
     }
@@ -321,7 +325,8 @@ void config_read_user(struct config_reader *reader, struct config_user *user)
         return;
     config_secret(reader, "password_file", user->password_file, &user->password);
     if (user->password != NULL && user->password[0] == 0)
-        config_complain(reader, "password", "password: an empty one lets nobody in; without the key only certificates do");
+        config_complain(reader, "password",
+                        "password: an empty one lets nobody in; without the key only certificates do");
     user->tags = join(&user->raw_tags);
     if (user->tags == NULL)
         config_complain(reader, NULL, "out of memory");

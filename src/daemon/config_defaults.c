@@ -32,10 +32,9 @@ static void print_commented(const struct hark_setting *table, FILE *out)
 
 void config_print_defaults(FILE *out)
 {
-    fputs(
-        "; Every key of harkd's ini file with its default. Keys without one, and the sections that are written once\n"
-        "; per exchange, queue and listener, are commented out.\n\n[hark]\n",
-        out);
+    fputs("; Every key of harkd's ini file with its default. Keys without one, and the sections that are written once\n"
+          "; per exchange, queue and listener, are commented out.\n\n[hark]\n",
+          out);
     for (const struct hark_setting *row = config_general_table; row->type != HARK_END; row++) {
         fputc('\n', out);
         settings_print(row, out);

@@ -25,17 +25,14 @@ static void complain_no_module(struct config_reader *reader, const char *name)
     for (; hark_modules[count] != NULL && count < HARK_COUNT(names); count++) {
         names[count] = hark_modules[count]->name;
         if (used < sizeof(list))
-            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
-                                     count > 0 ? ", " : "", names[count]);
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", count > 0 ? ", " : "", names[count]);
     }
     nearest = settings_nearest_word(names, count, name);
     if (nearest != NULL)
-        config_complain(reader, "module",
-                        "module = %.60s: there is no such module; did you mean \"%s\"?", name,
+        config_complain(reader, "module", "module = %.60s: there is no such module; did you mean \"%s\"?", name,
                         nearest);
     else
-        config_complain(reader, "module",
-                        "module = %.60s: there is no such module; this harkd has %s", name, list);
+        config_complain(reader, "module", "module = %.60s: there is no such module; this harkd has %s", name, list);
 }
 
 static const struct hark_module *read_module(struct config_reader *reader)
@@ -50,15 +47,13 @@ static const struct hark_module *read_module(struct config_reader *reader)
         return NULL;
     }
     if (module->api != HARK_API) {
-        config_complain(reader, "module", "module = %s: it was made for API %d, this is %d",
-                        module->name, module->api, HARK_API);
+        config_complain(reader, "module", "module = %s: it was made for API %d, this is %d", module->name, module->api,
+                        HARK_API);
         return NULL;
     }
-    for (const struct hark_setting *row = module->settings; row != NULL && row->type != HARK_END;
-         row++) {
+    for (const struct hark_setting *row = module->settings; row != NULL && row->type != HARK_END; row++) {
         if (settings_find(config_listener_table, row->name) != NULL) {
-            config_complain(reader, "module",
-                            "module = %s: its key \"%s\" is one that every listener has",
+            config_complain(reader, "module", "module = %s: its key \"%s\" is one that every listener has",
                             module->name, row->name);
             return NULL;
         }
@@ -77,15 +72,12 @@ static void read_emit(struct config_reader *reader, struct config_listener *list
     if (config_words(entry, &words, error, sizeof(error)) != 0)
         config_complain(reader, "emit", "emit = %.60s: %s", entry->value, error);
     else if (words.count < 1 || words.count > 2)
-        config_complain(
-            reader, "emit",
-            "emit = %.60s: expected EXCHANGE or EXCHANGE ROUTING-KEY; \"\" is the default "
-            "exchange",
-            entry->value);
-    else if (strlen(words.items[0]) > INI_NAME_MAX ||
-             (words.count == 2 && strlen(words.items[1]) > INI_NAME_MAX))
         config_complain(reader, "emit",
-                        "emit: exchange and routing key have at most 255 bytes each");
+                        "emit = %.60s: expected EXCHANGE or EXCHANGE ROUTING-KEY; \"\" is the default "
+                        "exchange",
+                        entry->value);
+    else if (strlen(words.items[0]) > INI_NAME_MAX || (words.count == 2 && strlen(words.items[1]) > INI_NAME_MAX))
+        config_complain(reader, "emit", "emit: exchange and routing key have at most 255 bytes each");
     else {
         listener->emit_exchange = words.items[0];
         listener->emit_key = words.count == 2 ? words.items[1] : NULL;
@@ -105,12 +97,10 @@ static void complain_no_queue(struct config_reader *reader, const char *name)
         nearest = settings_nearest_word(names, config->queue_count, name);
     free(names);
     if (nearest != NULL)
-        config_complain(reader, "queue",
-                        "queue = %.60s: there is no section [queue %.60s]; did you mean \"%s\"?",
-                        name, name, nearest);
+        config_complain(reader, "queue", "queue = %.60s: there is no section [queue %.60s]; did you mean \"%s\"?", name,
+                        name, nearest);
     else
-        config_complain(reader, "queue", "queue = %.60s: there is no section [queue %.60s]", name,
-                        name);
+        config_complain(reader, "queue", "queue = %.60s: there is no section [queue %.60s]", name, name);
 }
 
 static void read_queues(struct config_reader *reader, struct config_listener *listener)
@@ -149,9 +139,7 @@ static void check_patterns(struct config_reader *reader, const struct hark_list 
         if (length > INI_NAME_MAX)
             config_complain(reader, "on", "on: a pattern has at most 255 bytes");
         else if (length > 0 && on->items[i][length - 1] == ',')
-            config_complain(reader, "on",
-                            "on = %s: patterns are separated by blanks, without commas",
-                            on->items[i]);
+            config_complain(reader, "on", "on = %s: patterns are separated by blanks, without commas", on->items[i]);
     }
     if (on->count == 0 && !reader->partial)
         config_complain(reader, "on", "on = : expected at least one pattern; # is every key");

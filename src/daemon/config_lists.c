@@ -26,8 +26,7 @@ void config_words_free(struct hark_list *words)
 }
 
 /* Takes the words over. -1 with a message. */
-static int read_binding(const struct ini_entry *entry, struct config_binding *binding, char *error,
-                        size_t size)
+static int read_binding(const struct ini_entry *entry, struct config_binding *binding, char *error, size_t size)
 {
     struct hark_list words = {0};
     const char *wrong = NULL;
@@ -39,10 +38,8 @@ static int read_binding(const struct ini_entry *entry, struct config_binding *bi
     if (words.count < 1 || words.count > 2)
         wrong = "expected EXCHANGE PATTERN; a name with blanks stands in double quotes";
     else if (words.items[0][0] == 0)
-        wrong =
-            "nothing can be bound to the default exchange: every queue is bound to it by its own name";
-    else if (strlen(words.items[0]) > INI_NAME_MAX ||
-             (words.count == 2 && strlen(words.items[1]) > INI_NAME_MAX))
+        wrong = "nothing can be bound to the default exchange: every queue is bound to it by its own name";
+    else if (strlen(words.items[0]) > INI_NAME_MAX || (words.count == 2 && strlen(words.items[1]) > INI_NAME_MAX))
         wrong = "exchange and pattern have at most 255 bytes each";
     if (wrong == NULL) {
         binding->line = entry->line;
@@ -75,8 +72,7 @@ void config_bindings_read(struct config_reader *reader, struct config_bindings *
             continue;
         bindings->count++;
         if (read_binding(&section->entries[i], binding, error, sizeof(error)) != 0)
-            ini_error(reader->errors, reader->where.file, section->entries[i].line,
-                      reader->where.label, "%s", error);
+            ini_error(reader->errors, reader->where.file, section->entries[i].line, reader->where.label, "%s", error);
     }
 }
 
@@ -95,12 +91,10 @@ static void argument_set(struct config_argument *argument, const struct hark_pai
     int64_t integer;
 
     argument->name = strdup(pair->name);
-    if (!pair->quoted &&
-        settings_parse_integer(pair->value, &integer, unused, sizeof(unused)) == 0) {
+    if (!pair->quoted && settings_parse_integer(pair->value, &integer, unused, sizeof(unused)) == 0) {
         argument->kind = 'l';
         argument->integer = integer;
-    } else if (!pair->quoted &&
-               (strcmp(pair->value, "true") == 0 || strcmp(pair->value, "false") == 0)) {
+    } else if (!pair->quoted && (strcmp(pair->value, "true") == 0 || strcmp(pair->value, "false") == 0)) {
         argument->kind = 't';
         argument->boolean = pair->value[0] == 't';
     } else {
@@ -127,8 +121,7 @@ int config_arguments_make(const struct hark_map *map, const struct config_argume
     for (size_t i = 0; i < map->count; i++)
         argument_set(&arguments->items[i + extra], &map->pairs[i]);
     for (size_t i = 0; i < arguments->count; i++)
-        if (arguments->items[i].name == NULL ||
-            (arguments->items[i].kind == 'S' && arguments->items[i].string == NULL))
+        if (arguments->items[i].name == NULL || (arguments->items[i].kind == 'S' && arguments->items[i].string == NULL))
             return -1;
     return 0;
 }

@@ -25,14 +25,12 @@ struct config_reader {
     struct ini_errors *errors;
     const struct ini_section *section; /* being read */
     struct config_where where;         /* of it */
-    bool
-        partial; /* the files had mistakes in their syntax: what seems to be missing may be there */
+    bool partial; /* the files had mistakes in their syntax: what seems to be missing may be there */
 };
 
 /* An error in the section being read, at the line of its first `key` (NULL, or not there: of the
  * section). */
-void config_complain(struct config_reader *reader, const char *key, const char *format, ...)
-    HARK_PRINTF(3, 4);
+void config_complain(struct config_reader *reader, const char *key, const char *format, ...) HARK_PRINTF(3, 4);
 /* All sections into reader->config, whose arrays are large enough. */
 void config_read_sections(struct config_reader *reader);
 void config_read_listener(struct config_reader *reader, struct config_listener *listener);
@@ -44,28 +42,25 @@ void config_user_free(struct config_user *user);
 /* Replaces *secret by the first line of the file, unless path is NULL. */
 void config_secret(struct config_reader *reader, const char *key, const char *path, char **secret);
 /* tables[0] fills into[0], tables[1] (NULL: none) into[1]. False: there were errors. */
-bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables,
-                 void *const *into);
+bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables, void *const *into);
 /* The section being read needs a name. */
 void config_check_name(struct config_reader *reader, const char *example);
 /* The first entry of the section being read with this key, or NULL. */
 const struct ini_entry *config_entry(const struct config_reader *reader, const char *key);
 
 /* 0, or -1 with a message, which never holds a part of the password. */
-int config_url_parse(const char *text, struct config_url *url, char *error,
-                     size_t size) HARK_MUSTCHECK;
+int config_url_parse(const char *text, struct config_url *url, char *error, size_t size) HARK_MUSTCHECK;
 void config_url_free(struct config_url *url);
 /* `name`, `name:port`, `[address]`, `[address]:port`; without a port, host->port stays. The hint goes
  * behind the message about a bad port. */
-int config_host_parse(const char *text, const char *end, struct config_host *host,
-                      const char *port_hint, char *error, size_t size) HARK_MUSTCHECK;
+int config_host_parse(const char *text, const char *end, struct config_host *host, const char *port_hint, char *error,
+                      size_t size) HARK_MUSTCHECK;
 /* The first line of a file; a relative name is first looked for in $CREDENTIALS_DIRECTORY. */
 char *config_read_secret(const char *path, char *error, size_t size) HARK_MUSTCHECK;
 void config_forget(char *secret);
 
 /* The words of an entry: a value that stood in quotes as a whole is one word. */
-int config_words(const struct ini_entry *entry, struct hark_list *words, char *error,
-                 size_t size) HARK_MUSTCHECK;
+int config_words(const struct ini_entry *entry, struct hark_list *words, char *error, size_t size) HARK_MUSTCHECK;
 void config_words_free(struct hark_list *words);
 /* The `bind` lines of the section being read. */
 void config_bindings_read(struct config_reader *reader, struct config_bindings *bindings);

@@ -28,15 +28,14 @@ void config_complain(struct config_reader *reader, const char *key, const char *
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    ini_error(reader->errors, reader->where.file, entry ? entry->line : reader->where.line,
-              reader->where.label, "%s", text);
+    ini_error(reader->errors, reader->where.file, entry ? entry->line : reader->where.line, reader->where.label, "%s",
+              text);
 }
 
 static void start(struct config_reader *reader, const struct ini_section *section)
 {
     reader->section = section;
-    reader->where = (struct config_where){
-        .file = section->file, .line = section->line, .label = section->label};
+    reader->where = (struct config_where){.file = section->file, .line = section->line, .label = section->label};
 }
 
 static void complain_unknown(struct config_reader *reader, const struct ini_entry *entry,
@@ -46,16 +45,13 @@ static void complain_unknown(struct config_reader *reader, const struct ini_entr
     const struct config_where *where = &reader->where;
 
     if (nearest == NULL)
-        ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"",
-                  entry->key);
+        ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"", entry->key);
     else
-        ini_error(reader->errors, where->file, entry->line, where->label,
-                  "unknown key \"%s\"; did you mean \"%s%s\"?", entry->key, nearest,
-                  nearest[strlen(nearest) - 1] == '.' && dot ? dot + 1 : "");
+        ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"; did you mean \"%s%s\"?",
+                  entry->key, nearest, nearest[strlen(nearest) - 1] == '.' && dot ? dot + 1 : "");
 }
 
-bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables,
-                 void *const *into)
+bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables, void *const *into)
 {
     const struct ini_section *section = reader->section;
     struct settings settings[2];
@@ -72,10 +68,9 @@ bool config_fill(struct config_reader *reader, const struct hark_setting *const 
             at++;
         if (tables[at] == NULL)
             complain_unknown(reader, entry, tables);
-        else if (settings_set(&settings[at], entry->key, entry->value, entry->quoted, entry->line,
-                              error, sizeof(error)) != 0)
-            ini_error(reader->errors, reader->where.file, entry->line, reader->where.label, "%s",
-                      error);
+        else if (settings_set(&settings[at], entry->key, entry->value, entry->quoted, entry->line, error,
+                              sizeof(error)) != 0)
+            ini_error(reader->errors, reader->where.file, entry->line, reader->where.label, "%s", error);
     }
     for (size_t i = 0; tables[i] != NULL; i++)
         if (settings_finish(&settings[i], error, sizeof(error)) != 0 && !reader->partial)
@@ -128,8 +123,7 @@ static void check_tls(struct config_reader *reader)
         return;
     context = tls_context_new(&options, error, sizeof(error));
     if (context == NULL)
-        config_complain(reader, general->tls_certificate ? "tls_certificate" : "tls_ca", "%s",
-                        error);
+        config_complain(reader, general->tls_certificate ? "tls_certificate" : "tls_ca", "%s", error);
     tls_context_free(context);
 }
 
@@ -146,27 +140,23 @@ static void read_general(struct config_reader *reader)
     if (config_url_parse(general->url, &config->url, error, sizeof(error)) != 0)
         config_complain(reader, "url", "url: %s", error);
     config_secret(reader, "password_file", general->password_file, &config->url.password);
-    config_secret(reader, "tls_key_password_file", general->tls_key_password_file,
-                  &config->tls_key_password);
+    config_secret(reader, "tls_key_password_file", general->tls_key_password_file, &config->tls_key_password);
     check_tls(reader);
     if (general->reconnect_min > general->reconnect_max)
-        config_complain(reader,
-                        config_entry(reader, "reconnect_min") ? "reconnect_min" : "reconnect_max",
+        config_complain(reader, config_entry(reader, "reconnect_min") ? "reconnect_min" : "reconnect_max",
                         "reconnect_min is longer than reconnect_max");
     if (general->workers == 0)
         general->workers = sysconf(_SC_NPROCESSORS_ONLN) > 0 ? sysconf(_SC_NPROCESSORS_ONLN) : 1;
     if (general->workers > CONFIG_WORKERS_MAX)
         general->workers = CONFIG_WORKERS_MAX;
     if (general->dead_letter[0] == 0 || strlen(general->dead_letter) > INI_NAME_MAX)
-        config_complain(reader, "dead_letter",
-                        "dead_letter: expected the name of an exchange, of at most 255 bytes");
+        config_complain(reader, "dead_letter", "dead_letter: expected the name of an exchange, of at most 255 bytes");
     if (general->dead_letter_queue == NULL)
         general->dead_letter_queue = strdup(general->dead_letter);
     if (general->dead_letter_queue == NULL)
         config_complain(reader, NULL, "out of memory");
     else if (strlen(general->dead_letter_queue) > INI_NAME_MAX)
-        config_complain(reader, "dead_letter_queue",
-                        "dead_letter_queue: a name has at most 255 bytes");
+        config_complain(reader, "dead_letter_queue", "dead_letter_queue: a name has at most 255 bytes");
 }
 
 /* ---- [exchange] and [queue] ---- */
@@ -199,15 +189,12 @@ static void read_exchange(struct config_reader *reader, struct config_exchange *
         const char *nearest = settings_nearest_word(types, HARK_COUNT(types), exchange->type);
 
         config_complain(
-            reader, "type",
-            "type = %.60s: expected direct, fanout, topic, headers or a plugin's x-...%s%s%s",
-            exchange->type, nearest ? "; did you mean \"" : "", nearest ? nearest : "",
-            nearest ? "\"?" : "");
+            reader, "type", "type = %.60s: expected direct, fanout, topic, headers or a plugin's x-...%s%s%s",
+            exchange->type, nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
     }
     if (strncmp(exchange->name, "amq.", 4) == 0 && exchange->declare == CONFIG_DECLARE_YES)
-        config_complain(
-            reader, NULL,
-            "names that begin with \"amq.\" are the broker's own: set declare = passive or no");
+        config_complain(reader, NULL,
+                        "names that begin with \"amq.\" are the broker's own: set declare = passive or no");
 }
 
 static void read_queue(struct config_reader *reader, struct config_queue *queue)
@@ -216,8 +203,7 @@ static void read_queue(struct config_reader *reader, struct config_queue *queue)
     static char types[][8] = {"classic", "quorum", "stream"};
     const struct hark_setting *const tables[] = {config_queue_table, NULL};
     void *const into[] = {queue};
-    struct config_argument type = {.name = type_name, .kind = 'S'},
-                           priority = {.name = priority_name, .kind = 'l'};
+    struct config_argument type = {.name = type_name, .kind = 'S'}, priority = {.name = priority_name, .kind = 'l'};
     char error[ERROR_SIZE];
 
     queue->where = reader->where;
@@ -233,23 +219,17 @@ static void read_queue(struct config_reader *reader, struct config_queue *queue)
         config_complain(reader, "priority", "priority = %.60s: %s", queue->raw_priority, error);
     type.string = types[queue->type];
     if (config_arguments_make(&queue->raw_bind_argument, NULL, &queue->bind_arguments) != 0 ||
-        config_arguments_make(&queue->raw_argument,
-                              queue->type != CONFIG_QUEUE_CLASSIC ? &type : NULL,
+        config_arguments_make(&queue->raw_argument, queue->type != CONFIG_QUEUE_CLASSIC ? &type : NULL,
                               &queue->arguments) != 0 ||
-        config_arguments_make(&queue->raw_consume_argument,
-                              queue->raw_priority != NULL ? &priority : NULL,
+        config_arguments_make(&queue->raw_consume_argument, queue->raw_priority != NULL ? &priority : NULL,
                               &queue->consume_arguments) != 0)
         config_complain(reader, NULL, "out of memory");
-    if (queue->type != CONFIG_QUEUE_CLASSIC &&
-        (!queue->durable || queue->exclusive || queue->auto_delete))
-        config_complain(
-            reader, "type",
-            "type = %s: such queues are always durable, never exclusive, never auto_delete",
-            types[queue->type]);
+    if (queue->type != CONFIG_QUEUE_CLASSIC && (!queue->durable || queue->exclusive || queue->auto_delete))
+        config_complain(reader, "type", "type = %s: such queues are always durable, never exclusive, never auto_delete",
+                        types[queue->type]);
     if (queue->exclusive && reader->config->general.workers > 1)
-        config_complain(
-            reader, "exclusive",
-            "exclusive = yes: the queue belongs to one connection, so workers must be 1");
+        config_complain(reader, "exclusive",
+                        "exclusive = yes: the queue belongs to one connection, so workers must be 1");
 }
 
 /* ---- all ---- */
@@ -257,8 +237,7 @@ static void read_queue(struct config_reader *reader, struct config_queue *queue)
 static void check_kind(struct config_reader *reader)
 {
     static const char *const kinds[] = {"hark", "broker", "exchange", "queue", "listener", "user"};
-    const char *kind = reader->section->kind,
-               *nearest = settings_nearest_word(kinds, HARK_COUNT(kinds), kind);
+    const char *kind = reader->section->kind, *nearest = settings_nearest_word(kinds, HARK_COUNT(kinds), kind);
 
     for (size_t i = 0; i < HARK_COUNT(kinds); i++)
         if (strcmp(kinds[i], kind) == 0 && (i > 1 || reader->section->name[0] == 0))
@@ -281,8 +260,7 @@ void config_read_sections(struct config_reader *reader)
     static char hark[] = "hark", label[] = "[hark]", no_name[] = "";
     static char broker_kind[] = "broker", broker_label[] = "[broker]";
     struct ini_section none = {.kind = hark, .name = no_name, .label = label, .file = config->path};
-    struct ini_section no_broker = {
-        .kind = broker_kind, .name = no_name, .label = broker_label, .file = config->path};
+    struct ini_section no_broker = {.kind = broker_kind, .name = no_name, .label = broker_label, .file = config->path};
     const struct ini_section *general = &none, *broker = &no_broker;
 
     for (size_t i = 0; i < ini->section_count; i++) {

@@ -22,14 +22,12 @@ const struct hark_setting config_general_table[] = {
      .offset = GENERAL(url),
      .secret = true,
      .fallback = "amqp://guest:guest@127.0.0.1:5672/%2f",
-     .help =
-         "broker: amqp://user:password@host1:5672,host2/vhost, percent-encoded; amqps:// for TLS; "
-         "amqp+unix:///path for a Unix socket; embedded: for harkd's own"},
+     .help = "broker: amqp://user:password@host1:5672,host2/vhost, percent-encoded; amqps:// for TLS; "
+             "amqp+unix:///path for a Unix socket; embedded: for harkd's own"},
     {.name = "password_file",
      .type = HARK_STRING,
      .offset = GENERAL(password_file),
-     .help =
-         "file whose first line is the password; a relative name is also looked for among systemd's credentials"},
+     .help = "file whose first line is the password; a relative name is also looked for among systemd's credentials"},
     {.name = "workers",
      .type = HARK_INTEGER,
      .offset = GENERAL(workers),
@@ -114,8 +112,7 @@ const struct hark_setting config_general_table[] = {
      .fallback = "32",
      .min = 1,
      .max = 1000000,
-     .help =
-         "a message that was emitted through so many listeners one after the other is dead-lettered: a circle"},
+     .help = "a message that was emitted through so many listeners one after the other is dead-lettered: a circle"},
     {.name = "dead_letter",
      .type = HARK_STRING,
      .offset = GENERAL(dead_letter),
@@ -289,8 +286,7 @@ const struct hark_setting config_queue_table[] = {
      .offset = QUEUE(dedup),
      .fallback = "0",
      .max = 30 * DAY,
-     .help =
-         "a message whose id was handled within this time is acknowledged and not handled again; 0: off"},
+     .help = "a message whose id was handled within this time is acknowledged and not handled again; 0: off"},
     {0},
 };
 
@@ -313,8 +309,7 @@ const struct hark_setting config_listener_table[] = {
     {.name = "emit",
      .type = HARK_STRING,
      .offset = LISTENER(raw_emit),
-     .help =
-         "EXCHANGE ROUTING-KEY of what it emits; without a key, the event's; \"\" is the default exchange"},
+     .help = "EXCHANGE ROUTING-KEY of what it emits; without a key, the event's; \"\" is the default exchange"},
     {.name = "retry",
      .type = HARK_DURATIONS,
      .offset = LISTENER(retry),
@@ -327,8 +322,7 @@ const struct hark_setting config_listener_table[] = {
      .offset = LISTENER(timeout),
      .fallback = "60s",
      .max = DAY,
-     .help =
-         "an event that is not settled within this time is taken back and retried; 0: no limit"},
+     .help = "an event that is not settled within this time is taken back and retried; 0: no limit"},
     {.name = "concurrency",
      .type = HARK_INTEGER,
      .offset = LISTENER(concurrency),

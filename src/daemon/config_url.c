@@ -58,8 +58,7 @@ static int decode(const char *text, size_t length, char **to, char *error, size_
         low = i + 2 < length ? hex_digit(text[i + 2]) : -1;
         if (high < 0 || low < 0 || high + low == 0) {
             decoded[used] = 0;
-            return fail(error, size,
-                        "a % must be followed by two hexadecimal digits, and not by 00");
+            return fail(error, size, "a % must be followed by two hexadecimal digits, and not by 00");
         }
         decoded[used++] = (char)(high * 16 + low);
         i += 2;
@@ -68,14 +67,12 @@ static int decode(const char *text, size_t length, char **to, char *error, size_
     return 0;
 }
 
-static int parse_port(const char *text, const char *end, uint16_t *port, const char *hint, char *error,
-                      size_t size)
+static int parse_port(const char *text, const char *end, uint16_t *port, const char *hint, char *error, size_t size)
 {
     long number = 0;
 
     for (const char *digit = text; digit < end; digit++)
-        number = *digit >= '0' && *digit <= '9' && number < 100000 ? number * 10 + *digit - '0'
-                                                                   : 100000;
+        number = *digit >= '0' && *digit <= '9' && number < 100000 ? number * 10 + *digit - '0' : 100000;
     if (text == end || number < 1 || number > 65535) {
         snprintf(error, size, "expected a port from 1 to 65535 behind the colon of a host%s", hint);
         return -1;
@@ -84,8 +81,8 @@ static int parse_port(const char *text, const char *end, uint16_t *port, const c
     return 0;
 }
 
-int config_host_parse(const char *text, const char *end, struct config_host *host, const char *port_hint,
-                      char *error, size_t size)
+int config_host_parse(const char *text, const char *end, struct config_host *host, const char *port_hint, char *error,
+                      size_t size)
 {
     const char *name = text, *name_end, *colon;
 
@@ -101,19 +98,16 @@ int config_host_parse(const char *text, const char *end, struct config_host *hos
         colon = text < end ? memchr(text, ':', (size_t)(end - text)) : NULL;
         name_end = colon != NULL ? colon : end;
         if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) != NULL)
-            return fail(error, size,
-                        "more than one colon in a host: an IPv6 address stands in [ ]");
+            return fail(error, size, "more than one colon in a host: an IPv6 address stands in [ ]");
     }
-    if (colon != NULL && colon < end &&
-        parse_port(colon + 1, end, &host->port, port_hint, error, size) != 0)
+    if (colon != NULL && colon < end && parse_port(colon + 1, end, &host->port, port_hint, error, size) != 0)
         return -1;
     if (name == name_end)
         return fail(error, size, "a host without a name");
     return decode(name, (size_t)(name_end - name), &host->host, error, size);
 }
 
-static int add_host(struct config_url *url, const char *text, const char *end, char *error,
-                    size_t size)
+static int add_host(struct config_url *url, const char *text, const char *end, char *error, size_t size)
 {
     struct config_host *hosts = realloc(url->hosts, (url->host_count + 1) * sizeof(*hosts)), *host;
 
@@ -125,8 +119,7 @@ static int add_host(struct config_url *url, const char *text, const char *end, c
     return config_host_parse(text, end, host, "; in a password, @ : / are written %40 %3a %2f", error, size);
 }
 
-static int add_hosts(struct config_url *url, const char *text, const char *end, char *error,
-                     size_t size)
+static int add_hosts(struct config_url *url, const char *text, const char *end, char *error, size_t size)
 {
     static const char local[] = "127.0.0.1";
 
@@ -145,8 +138,7 @@ static int add_hosts(struct config_url *url, const char *text, const char *end, 
 
 /* `user[:password]@` at *text, which is moved behind it. The last @ counts: a forgotten %40 does no
  * harm. */
-static int parse_user(struct config_url *url, const char **text, const char *end, char *error,
-                      size_t size)
+static int parse_user(struct config_url *url, const char **text, const char *end, char *error, size_t size)
 {
     const char *at = memrchr(*text, '@', (size_t)(end - *text)), *colon;
 
@@ -154,8 +146,7 @@ static int parse_user(struct config_url *url, const char **text, const char *end
         return 0;
     colon = memchr(*text, ':', (size_t)(at - *text));
     if (decode(*text, (size_t)((colon ? colon : at) - *text), &url->user, error, size) != 0 ||
-        decode(colon ? colon + 1 : "", colon ? (size_t)(at - colon - 1) : 0, &url->password, error,
-               size) != 0)
+        decode(colon ? colon + 1 : "", colon ? (size_t)(at - colon - 1) : 0, &url->password, error, size) != 0)
         return -1;
     if (strlen(url->user) > 255)
         return fail(error, size, "the user's name has more than 255 bytes");
@@ -189,19 +180,14 @@ static int parse_network(struct config_url *url, const char *text, char *error, 
 {
     const char *slash = strchr(text, '/'), *end = slash ? slash : text + strlen(text);
 
-    if (parse_user(url, &text, end, error, size) != 0 ||
-        add_hosts(url, text, end, error, size) != 0)
+    if (parse_user(url, &text, end, error, size) != 0 || add_hosts(url, text, end, error, size) != 0)
         return -1;
     if (slash == NULL || slash[1] == 0)
         return 0;
     if (strchr(slash + 1, '/') != NULL || strchr(slash + 1, '@') != NULL)
-        return fail(
-            error, size,
-            "the virtual host is one name; in names and passwords, / @ are written %2f %40");
+        return fail(error, size, "the virtual host is one name; in names and passwords, / @ are written %2f %40");
     if (strchr(slash + 1, '?') != NULL)
-        return fail(
-            error, size,
-            "options behind a ? are not known: heartbeat and the like are keys of their own");
+        return fail(error, size, "options behind a ? are not known: heartbeat and the like are keys of their own");
     return decode(slash + 1, strlen(slash + 1), &url->vhost, error, size);
 }
 
@@ -245,8 +231,7 @@ static int show(struct config_url *url)
         if (host->path != NULL)
             used += (size_t)snprintf(url->shown + used, room - used, "%s", host->path);
         else
-            used += (size_t)snprintf(url->shown + used, room - used,
-                                     strchr(host->host, ':') ? "%s[%s]:%u" : "%s%s:%u",
+            used += (size_t)snprintf(url->shown + used, room - used, strchr(host->host, ':') ? "%s[%s]:%u" : "%s%s:%u",
                                      i > 0 ? "," : "", host->host, host->port);
     }
     snprintf(url->shown + used, room - used, url->hosts[0].path ? "?vhost=%s" : "/%s", vhost);
@@ -257,8 +242,7 @@ int config_url_parse(const char *text, struct config_url *url, char *error, size
 {
     int result;
 
-    *url = (struct config_url){
-        .user = strdup("guest"), .password = strdup("guest"), .vhost = strdup("/")};
+    *url = (struct config_url){.user = strdup("guest"), .password = strdup("guest"), .vhost = strdup("/")};
     if (url->user == NULL || url->password == NULL || url->vhost == NULL)
         return fail(error, size, "out of memory");
     url->tls = strncmp(text, "amqps://", 8) == 0;

@@ -18,8 +18,7 @@ struct crashes {
 
 struct crashes *crashes_open(void)
 {
-    struct crashes *crashes = mmap(NULL, sizeof(*crashes), PROT_READ | PROT_WRITE,
-                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct crashes *crashes = mmap(NULL, sizeof(*crashes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     return crashes == MAP_FAILED ? NULL : crashes;
 }
@@ -36,8 +35,7 @@ static int find(const struct crashes *crashes, uint64_t identity)
     size_t bucket = identity % BUCKETS;
 
     for (int way = 0; way < WAYS; way++)
-        if (crashes->entries[bucket][way].identity == identity &&
-            crashes->entries[bucket][way].count > 0)
+        if (crashes->entries[bucket][way].identity == identity && crashes->entries[bucket][way].count > 0)
             return way;
     return -1;
 }

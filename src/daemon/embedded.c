@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define DESCRIPTORS 100 /* besides connections: the store, listening sockets, standard streams */
-#define FIGURES_MS 200 /* how old the figures may be while something happens */
+#define FIGURES_MS 200  /* how old the figures may be while something happens */
 
 struct embedded {
     const struct embedded_start *start;
@@ -107,7 +107,8 @@ static void embedded_reload(struct embedded *embedded)
     /* The supervisor has found it good just now: somebody is writing to it. */
     if (config == NULL || !config->url.embedded) {
         log_error("%s has changed again while it was being reloaded, and has a mistake now%s%s: nothing was changed",
-                  embedded->start->options->path, errors.count > 0 ? ": " : "", errors.count > 0 ? errors.lines[0] : "");
+                  embedded->start->options->path, errors.count > 0 ? ": " : "",
+                  errors.count > 0 ? errors.lines[0] : "");
         config_free(config);
         ini_errors_free(&errors);
         return;

@@ -98,7 +98,8 @@ static void remove_users(struct users *users, const struct config *config, const
         for (size_t k = 0; k < old->permission_count; k++)
             /* it fails only if the user is gone, and so is the permission then */
             if (!has_permission(user, old->permissions[k].vhost) &&
-                users_permit(users, old->name, old->permissions[k].vhost, NULL, NULL, NULL, unused, sizeof(unused)) != 0)
+                users_permit(users, old->name, old->permissions[k].vhost, NULL, NULL, NULL, unused, sizeof(unused)) !=
+                    0)
                 continue;
     }
 }

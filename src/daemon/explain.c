@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNS_MAX 200 /* listeners told about in all: where all emit to all, the ways are endless \
+#define RUNS_MAX \
+    200 /* listeners told about in all: where all emit to all, the ways are endless \
                       */
 
 /* A message on its way, and those it came from. */
@@ -15,15 +16,13 @@ struct story {
     const struct config *config;
     FILE *out;
     const struct story *cause;
-    const struct config_listener
-        *teller; /* who emitted it; NULL: the message that was asked about */
+    const struct config_listener *teller; /* who emitted it; NULL: the message that was asked about */
     unsigned indent;
     size_t queues, runs;
     size_t *left; /* of RUNS_MAX */
 };
 
-static void line(const struct story *story, unsigned more, const char *format, ...)
-    HARK_PRINTF(3, 4);
+static void line(const struct story *story, unsigned more, const char *format, ...) HARK_PRINTF(3, 4);
 
 static void line(const struct story *story, unsigned more, const char *format, ...)
 {
@@ -43,8 +42,7 @@ static const char *shown(const char *exchange)
 
 static void tell(struct story *story, const char *exchange, struct route_key key);
 
-static void tell_emit(const struct story *story, const struct config_listener *listener,
-                      struct route_key key)
+static void tell_emit(const struct story *story, const struct config_listener *listener, struct route_key key)
 {
     struct route_emit emit;
 
@@ -61,8 +59,8 @@ static void tell_emit(const struct story *story, const struct config_listener *l
         struct route_key emitted = same ? key : emit.keys[i];
 
         line(story, 2, "emits to %s (%s) with %s %s", shown(emit.exchange),
-             route_type_name(route_type_of(story->config, emit.exchange)),
-             emitted.pattern ? "a key like" : "the key", emitted.text);
+             route_type_name(route_type_of(story->config, emit.exchange)), emitted.pattern ? "a key like" : "the key",
+             emitted.text);
         tell(&next, emit.exchange, emitted);
         if (same)
             break; /* each of `on` stands for the event's own key, and that is known */
@@ -90,12 +88,11 @@ static void tell_way(const struct story *story, const struct route_hop *hop, con
     if (hop->type == ROUTE_DEFAULT)
         line(story, 1, "its name: the default exchange brings each key to the queue of that name");
     else if (hop->binding == NULL)
-        line(story, 1, "%sthe alternate exchange of %s, for what nothing else takes", through,
-             hop->exchange);
+        line(story, 1, "%sthe alternate exchange of %s, for what nothing else takes", through, hop->exchange);
     else
-        line(story, 1, "%sbind = %s%s%s (%s:%d)%s", through, hop->exchange,
-             hop->binding->pattern[0] ? " " : "", hop->binding->pattern, hop->where->file,
-             hop->binding->line, hop->sure ? "" : ", if what else decides there agrees");
+        line(story, 1, "%sbind = %s%s%s (%s:%d)%s", through, hop->exchange, hop->binding->pattern[0] ? " " : "",
+             hop->binding->pattern, hop->where->file, hop->binding->line,
+             hop->sure ? "" : ", if what else decides there agrees");
 }
 
 static void tell_route(void *arg, const struct route *route)
@@ -141,9 +138,7 @@ static void tell(struct story *story, const char *exchange, struct route_key key
 {
     route_find(story->config, exchange, key, tell_route, story);
     if (story->queues == 0 && story->cause != NULL)
-        line(
-            story, 0,
-            "no queue here takes it: unless one elsewhere does, it comes back and the event is retried");
+        line(story, 0, "no queue here takes it: unless one elsewhere does, it comes back and the event is retried");
     else if (story->queues == 0)
         line(story, 0, "no queue here takes it");
 }
@@ -196,16 +191,14 @@ static void count_route(void *arg, const struct route *route)
     ++*count;
 }
 
-static size_t explain_one(const struct config *config, const char *exchange, const char *key,
-                          FILE *out)
+static size_t explain_one(const struct config *config, const char *exchange, const char *key, FILE *out)
 {
     size_t left = RUNS_MAX;
     struct story story = {.config = config, .out = out, .indent = 1, .left = &left};
     const struct config_exchange *section = config_find_exchange(config, exchange);
 
     fprintf(out, "%s, published to %s (%s%s):\n", key[0] ? key : "An empty key", shown(exchange),
-            section && section->internal ? "internal " : "",
-            route_type_name(route_type_of(config, exchange)));
+            section && section->internal ? "internal " : "", route_type_name(route_type_of(config, exchange)));
     if (section != NULL && section->internal)
         line(&story, 0, "only other exchanges may publish to it; from them:");
     tell(&story, exchange, (struct route_key){key, false});

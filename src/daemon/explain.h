@@ -12,7 +12,6 @@
 
 /* exchange NULL: every exchange that the file names. 0 if a listener would run, 1 if none would, -1
  * with a line on `out` if the key or the exchange is not one. */
-int explain_key(const struct config *config, const char *key, const char *exchange,
-                FILE *out) HARK_MUSTCHECK;
+int explain_key(const struct config *config, const char *key, const char *exchange, FILE *out) HARK_MUSTCHECK;
 
 #endif

@@ -52,7 +52,8 @@ int keeper_open(struct supervisor *supervisor, const struct config *config)
         log_error("out of memory");
         return -1;
     }
-    *keeper = (struct keeper){.child = {.supervisor = supervisor, .name = "broker", .control = -1}, .workers = {-1, -1}};
+    *keeper = (struct keeper){.child = {.supervisor = supervisor, .name = "broker", .control = -1},
+                              .workers = {-1, -1}};
     supervisor->keeper = keeper;
     keeper->timer = evtimer_new(supervisor->base, keeper_late, keeper);
     if (keeper->timer == NULL || pipe2(keeper->workers, O_CLOEXEC) != 0) {
@@ -111,10 +112,11 @@ static void keeper_say_how(const struct keeper *keeper, int status)
     int pid = (int)keeper->child.pid;
 
     if (WIFSIGNALED(status) && !keeper->leaving)
-        log_error("broker: died by signal %d (%s)%s, pid %d: what it has confirmed is on disk; workers and clients connect "
-                  "again",
-                  WTERMSIG(status), strsignal(WTERMSIG(status)), keeper->child.hung ? " after its loop had stood still" : "",
-                  pid);
+        log_error(
+            "broker: died by signal %d (%s)%s, pid %d: what it has confirmed is on disk; workers and clients connect "
+            "again",
+            WTERMSIG(status), strsignal(WTERMSIG(status)), keeper->child.hung ? " after its loop had stood still" : "",
+            pid);
     else if (WIFSIGNALED(status))
         log_info("broker: pid %d was ended by signal %d", pid, WTERMSIG(status));
     else if (WEXITSTATUS(status) != 0 || !keeper->leaving)
@@ -139,9 +141,7 @@ void keeper_died(struct keeper *keeper, int status)
     }
     log_error("cannot start");
     /* EX_CONFIG: it cannot do what it is configured to; it has said why. */
-    supervisor->status = !WIFEXITED(status)                ? EX_SOFTWARE
-                         : WEXITSTATUS(status) == EX_CONFIG ? 1
-                                                            : WEXITSTATUS(status);
+    supervisor->status = !WIFEXITED(status) ? EX_SOFTWARE : WEXITSTATUS(status) == EX_CONFIG ? 1 : WEXITSTATUS(status);
     if (supervisor->status == EX_OK)
         supervisor->status = EX_SOFTWARE;
     keeper->leaving = true;

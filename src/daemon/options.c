@@ -198,10 +198,8 @@ int options_run(int argc, char **argv)
                                                  : HARK_CONFIGURATION);
     if (options.path == NULL)
         return EX_OSERR;
-    run = (struct supervisor_options){.path = options.path,
-                                      .standalone = options.standalone,
-                                      .log = options.log,
-                                      .log_level = options.log_level};
+    run = (struct supervisor_options){
+        .path = options.path, .standalone = options.standalone, .log = options.log, .log_level = options.log_level};
     config = options_read(&run);
     if (config == NULL) {
         status = 1;
@@ -209,8 +207,7 @@ int options_run(int argc, char **argv)
         status = options_printed(check_config(config, stdout) == 0 ? 0 : 1);
         config_free(config);
     } else if (options.explain != NULL) {
-        status = options_printed(
-            explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1);
+        status = options_printed(explain_key(config, options.explain, options.exchange, stdout) == 0 ? 0 : 1);
         config_free(config);
     } else {
         status = supervisor_run(config, &run);

@@ -69,10 +69,13 @@ static const char *plan_section(struct plan *plan, const struct config_where *wh
 static int plan_dead_letters(struct plan *plan, const struct config *config)
 {
     const struct config_general *general = &config->general;
-    struct topology_item exchange = {.kind = TOPOLOGY_EXCHANGE, .section = "dead_letter", .name = general->dead_letter,
-                                     .type = "topic", .durable = true};
-    struct topology_item queue = {.kind = TOPOLOGY_QUEUE, .section = "dead_letter_queue",
-                                  .name = general->dead_letter_queue, .durable = true};
+    struct topology_item exchange = {.kind = TOPOLOGY_EXCHANGE,
+                                     .section = "dead_letter",
+                                     .name = general->dead_letter,
+                                     .type = "topic",
+                                     .durable = true};
+    struct topology_item queue = {
+        .kind = TOPOLOGY_QUEUE, .section = "dead_letter_queue", .name = general->dead_letter_queue, .durable = true};
 
     if (config_find_exchange(config, general->dead_letter) == NULL && !config_exchange_builtin(general->dead_letter) &&
         plan_add(plan, exchange) != 0)
@@ -89,8 +92,10 @@ static int plan_dead_letter_binding(struct plan *plan, const struct config *conf
 
     if (general->dead_letter_queue[0] == '\0')
         return 0;
-    return plan_add(plan, (struct topology_item){.kind = TOPOLOGY_BIND_QUEUE, .section = "dead_letter_queue",
-                                                 .name = general->dead_letter_queue, .source = general->dead_letter,
+    return plan_add(plan, (struct topology_item){.kind = TOPOLOGY_BIND_QUEUE,
+                                                 .section = "dead_letter_queue",
+                                                 .name = general->dead_letter_queue,
+                                                 .source = general->dead_letter,
                                                  .pattern = "#"});
 }
 
@@ -106,13 +111,20 @@ static int plan_retry(struct plan *plan, int64_t delay)
         return -1;
     arguments[0] = (struct consumer_argument){.name = "x-message-ttl", .kind = 'l', .number = delay};
     arguments[1] = (struct consumer_argument){.name = "x-dead-letter-exchange", .kind = 'S', .text = ""};
-    if (plan_add(plan, (struct topology_item){.kind = TOPOLOGY_EXCHANGE, .section = "retry", .name = name,
-                                              .type = "fanout", .durable = true}) != 0 ||
-        plan_add(plan, (struct topology_item){.kind = TOPOLOGY_QUEUE, .section = "retry", .name = name, .durable = true,
-                                              .arguments = arguments, .argument_count = 2}) != 0)
+    if (plan_add(plan,
+                 (struct topology_item){
+                     .kind = TOPOLOGY_EXCHANGE, .section = "retry", .name = name, .type = "fanout", .durable = true}) !=
+            0 ||
+        plan_add(plan, (struct topology_item){.kind = TOPOLOGY_QUEUE,
+                                              .section = "retry",
+                                              .name = name,
+                                              .durable = true,
+                                              .arguments = arguments,
+                                              .argument_count = 2}) != 0)
         return -1;
-    return plan_add(plan, (struct topology_item){.kind = TOPOLOGY_BIND_QUEUE, .section = "retry", .name = name,
-                                                 .source = name, .pattern = ""});
+    return plan_add(plan,
+                    (struct topology_item){
+                        .kind = TOPOLOGY_BIND_QUEUE, .section = "retry", .name = name, .source = name, .pattern = ""});
 }
 
 /* ---- the file's ---- */
@@ -199,7 +211,8 @@ static int plan_fill(struct plan *plan, const struct config *config, const int64
     for (size_t i = 0; i < config->exchange_count; i++) {
         const struct config_exchange *exchange = &config->exchanges[i];
 
-        if (plan_bindings(plan, TOPOLOGY_BIND_EXCHANGE, exchange->name, &exchange->where, &exchange->bindings, NULL) != 0)
+        if (plan_bindings(plan, TOPOLOGY_BIND_EXCHANGE, exchange->name, &exchange->where, &exchange->bindings, NULL) !=
+            0)
             return -1;
     }
     for (size_t i = 0; i < config->queue_count; i++) {

@@ -12,10 +12,9 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 
-#define RELOAD_PATIENCE \
-    10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
-#define SLOW_OPEN_MIN 1000 /* ms before a line says that listeners are still being opened */
-#define RETIRING_MAX 2 /* generations that may drain when another one is started */
+#define RELOAD_PATIENCE 10000 /* ms that the old workers wait for the new ones to consume: the broker may be away */
+#define SLOW_OPEN_MIN 1000    /* ms before a line says that listeners are still being opened */
+#define RETIRING_MAX 2        /* generations that may drain when another one is started */
 
 /* ---- generations ---- */
 
@@ -46,8 +45,8 @@ static void generation_opening(evutil_socket_t fd, short what, void *arg)
         struct slot_note note;
 
         if (child->pid != 0 && !child_has_reached(child, SLOT_STARTED) && slot_read_note(child->slot, &note))
-            log_warning("%s: pid %d: listener \"%.*s\" is still being opened after %lld ms", child->name, (int)child->pid,
-                        note.listener_length, note.listener, (long long)took);
+            log_warning("%s: pid %d: listener \"%.*s\" is still being opened after %lld ms", child->name,
+                        (int)child->pid, note.listener_length, note.listener, (long long)took);
     }
     if (generation != generation->supervisor->incoming || general->hang_timeout > 0)
         return;
@@ -67,8 +66,7 @@ static void generation_timer(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (generation->retiring) {
-        log_error(
-            "workers have not left in time: killed; what they had in hand goes back to its queues");
+        log_error("workers have not left in time: killed; what they had in hand goes back to its queues");
         generation_kill(generation);
     }
     supervisor_check(generation->supervisor);
@@ -97,10 +95,8 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
     for (size_t i = 0; i < count; i++) {
         struct child *child = &generation->children[i];
 
-        *child = (struct child){.supervisor = supervisor,
-                                .generation = generation,
-                                .number = (unsigned)i + 1,
-                                .control = -1};
+        *child = (struct child){
+            .supervisor = supervisor, .generation = generation, .number = (unsigned)i + 1, .control = -1};
         snprintf(child->name, sizeof(child->name), "worker %u", child->number);
     }
     generation->supervisor = supervisor;
@@ -196,8 +192,7 @@ bool generation_consumes(const struct generation *generation)
 static bool generation_is_connected(const struct generation *generation)
 {
     for (size_t i = 0; i < generation->count; i++)
-        if (generation->children[i].pid != 0 &&
-            atomic_load(&generation->children[i].slot->figures.connected) != 0)
+        if (generation->children[i].pid != 0 && atomic_load(&generation->children[i].slot->figures.connected) != 0)
             return true;
     return false;
 }
@@ -220,8 +215,7 @@ void generation_fail(struct generation *generation, int status)
     if (generation != supervisor->incoming) {
         log_error("cannot start");
         /* EX_CONFIG: a listener could not be opened; it has said why. */
-        supervisor->status = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG ? 1
-                                                                                   : EX_SOFTWARE;
+        supervisor->status = WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIG ? 1 : EX_SOFTWARE;
         supervisor_stop(supervisor);
         return;
     }
@@ -248,8 +242,8 @@ static struct config *reload_read(struct supervisor *supervisor)
     if (config == NULL) {
         for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
             log_error("%s", errors.lines[i]);
-        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path,
-                  errors.count, errors.count == 1 ? "" : "s");
+        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path, errors.count,
+                  errors.count == 1 ? "" : "s");
     }
     ini_errors_free(&errors);
     return config;
@@ -262,8 +256,7 @@ static void reload_warn(const struct supervisor *supervisor, const struct config
         log_warning("a changed dedup_entries takes effect at the next restart, not at a reload");
     if (config->url.embedded && !sockets_same(config, supervisor->current->config))
         log_warning("a changed listen, listen_tls or data takes effect at the next restart, not at a reload");
-    if (supervisor->options->log < 0 &&
-        config->general.log != supervisor->current->config->general.log)
+    if (supervisor->options->log < 0 && config->general.log != supervisor->current->config->general.log)
         log_warning("a changed log takes effect at the next restart, not at a reload");
 }
 
@@ -389,8 +382,7 @@ void reload_check(struct supervisor *supervisor)
         incoming->proven = generation_has_reached(incoming, SLOT_STARTED);
     if (!incoming->proven)
         return;
-    if (!generation_consumes(incoming) && generation_is_connected(current) &&
-        evtimer_pending(incoming->timer, NULL))
+    if (!generation_consumes(incoming) && generation_is_connected(current) && evtimer_pending(incoming->timer, NULL))
         return;
     evtimer_del(incoming->timer);
     supervisor->current = incoming;

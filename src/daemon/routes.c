@@ -35,8 +35,7 @@ static enum route_type type_of_word(const char *word, enum route_type otherwise)
 static const char *argument(const struct config_exchange *exchange, const char *name)
 {
     for (size_t i = 0; exchange != NULL && i < exchange->arguments.count; i++)
-        if (strcmp(exchange->arguments.items[i].name, name) == 0 &&
-            exchange->arguments.items[i].kind == 'S')
+        if (strcmp(exchange->arguments.items[i].name, name) == 0 && exchange->arguments.items[i].kind == 'S')
             return exchange->arguments.items[i].string;
     return NULL;
 }
@@ -58,8 +57,7 @@ enum route_type route_type_of(const struct config *config, const char *exchange)
         return ROUTE_HEADERS;
     if (strncmp(exchange, "amq.rabbitmq.", 13) == 0)
         return ROUTE_TOPIC;
-    return config_exchange_builtin(exchange) ? type_of_word(exchange + 4, ROUTE_UNKNOWN)
-                                             : ROUTE_UNKNOWN;
+    return config_exchange_builtin(exchange) ? type_of_word(exchange + 4, ROUTE_UNKNOWN) : ROUTE_UNKNOWN;
 }
 
 static bool topic_meets(const char *binding, struct route_key key)
@@ -71,8 +69,7 @@ static bool topic_meets(const char *binding, struct route_key key)
 /* A plain name against the key. */
 static bool name_meets(const char *name, struct route_key key)
 {
-    return key.pattern ? topic_matches(span_str(key.text), span_str(name))
-                       : strcmp(name, key.text) == 0;
+    return key.pattern ? topic_matches(span_str(key.text), span_str(name)) : strcmp(name, key.text) == 0;
 }
 
 int route_passes(enum route_type type, const char *binding, struct route_key key)
@@ -102,8 +99,7 @@ struct search {
     void *arg;
 };
 
-static void follow(const struct search *search, const char *exchange,
-                   const struct route_hop *before, bool sure);
+static void follow(const struct search *search, const char *exchange, const struct route_hop *before, bool sure);
 
 /* The default exchange: every queue by its name. */
 static void follow_default(const struct search *search, const struct route_hop *before, bool sure)
@@ -112,8 +108,7 @@ static void follow_default(const struct search *search, const struct route_hop *
 
     for (size_t i = 0; i < config->queue_count; i++) {
         const struct config_queue *queue = &config->queues[i];
-        struct route_hop hop = {
-            .before = before, .exchange = "", .where = &queue->where, .sure = sure};
+        struct route_hop hop = {.before = before, .exchange = "", .where = &queue->where, .sure = sure};
         struct route route = {.key = search->key, .queue = queue, .last = &hop};
 
         if (name_meets(queue->name, search->key))
@@ -122,8 +117,7 @@ static void follow_default(const struct search *search, const struct route_hop *
 }
 
 static size_t follow_bindings(const struct search *search, const struct config_bindings *bindings,
-                              const struct config_queue *queue, const char *to,
-                              struct route_hop *hop, bool sure)
+                              const struct config_queue *queue, const char *to, struct route_hop *hop, bool sure)
 {
     struct route route = {.key = search->key, .queue = queue, .last = hop};
     size_t passed = 0;
@@ -150,13 +144,11 @@ static size_t follow_bindings(const struct search *search, const struct config_b
     return passed;
 }
 
-static void follow(const struct search *search, const char *exchange,
-                   const struct route_hop *before, bool sure)
+static void follow(const struct search *search, const char *exchange, const struct route_hop *before, bool sure)
 {
     const struct config *config = search->config;
     const char *alternate = argument(config_find_exchange(config, exchange), "alternate-exchange");
-    struct route_hop hop = {
-        .before = before, .exchange = exchange, .type = route_type_of(config, exchange)};
+    struct route_hop hop = {.before = before, .exchange = exchange, .type = route_type_of(config, exchange)};
     size_t passed = 0;
 
     for (const struct route_hop *above = before; above != NULL; above = above->before)
@@ -186,8 +178,7 @@ static void follow(const struct search *search, const char *exchange,
     }
 }
 
-void route_find(const struct config *config, const char *exchange, struct route_key key,
-                route_found found, void *arg)
+void route_find(const struct config *config, const char *exchange, struct route_key key, route_found found, void *arg)
 {
     struct search search = {.config = config, .key = key, .found = found, .arg = arg};
 
@@ -196,8 +187,7 @@ void route_find(const struct config *config, const char *exchange, struct route_
 
 /* ---- what a listener emits ---- */
 
-static const struct hark_setting *module_row(const struct config_listener *listener,
-                                             const char *name)
+static const struct hark_setting *module_row(const struct config_listener *listener, const char *name)
 {
     const struct hark_setting *row = listener->module ? listener->module->settings : NULL;
 
@@ -211,14 +201,13 @@ static const char *module_setting(const struct config_listener *listener, const 
 {
     const struct hark_setting *row = module_row(listener, name);
 
-    return row ? *(char *const *)(const void *)((const char *)listener->settings + row->offset)
-               : NULL;
+    return row ? *(char *const *)(const void *)((const char *)listener->settings + row->offset) : NULL;
 }
 
 bool route_emit_missing(const struct config_listener *listener)
 {
-    return module_row(listener, "exchange") != NULL &&
-           module_setting(listener, "exchange") == NULL && listener->emit_exchange == NULL;
+    return module_row(listener, "exchange") != NULL && module_setting(listener, "exchange") == NULL &&
+           listener->emit_exchange == NULL;
 }
 
 /* Words with something in braces can become anything. */
@@ -253,8 +242,7 @@ static char *pattern_of(const char *key)
 
 int route_emit_of(const struct config_listener *listener, struct route_emit *emit)
 {
-    const char *exchange = module_setting(listener, "exchange"),
-               *key = module_setting(listener, "routing_key");
+    const char *exchange = module_setting(listener, "exchange"), *key = module_setting(listener, "routing_key");
 
     *emit = (struct route_emit){0};
     if (exchange == NULL)

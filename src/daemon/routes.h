@@ -30,8 +30,7 @@ struct route_key {
 
 /* One step: this exchange passes on by this binding. */
 struct route_hop {
-    const struct route_hop
-        *before; /* the exchange that this one is bound to; NULL: the first one */
+    const struct route_hop *before; /* the exchange that this one is bound to; NULL: the first one */
     const char *exchange;
     enum route_type type;
     const struct config_binding *binding; /* NULL: the default exchange, or an alternate exchange */
@@ -56,8 +55,7 @@ const char *route_type_name(enum route_type type);
 int route_passes(enum route_type type, const char *binding, struct route_key key);
 
 /* Each way from an exchange into a queue of the file. Valid during the call. */
-void route_find(const struct config *config, const char *exchange, struct route_key key,
-                route_found found, void *arg);
+void route_find(const struct config *config, const char *exchange, struct route_key key, route_found found, void *arg);
 
 /*
  * What a listener emits: exchange and keys (one pattern or key each; the event's own key is any of

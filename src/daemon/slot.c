@@ -7,8 +7,7 @@
 
 struct slot *slot_open(void)
 {
-    struct slot *slot = mmap(NULL, sizeof(*slot), PROT_READ | PROT_WRITE,
-                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct slot *slot = mmap(NULL, sizeof(*slot), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     if (slot == MAP_FAILED)
         return NULL;

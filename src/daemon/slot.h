@@ -21,8 +21,8 @@
 
 /* How far a worker is. It only moves forward; slot_state() also wakes the supervisor. */
 enum slot_state {
-    SLOT_STARTING,  /* listeners are being opened */
-    SLOT_STARTED,   /* the broker: it accepts connections. A worker: all open; trying to reach the broker, which may take as long as it likes */
+    SLOT_STARTING, /* listeners are being opened */
+    SLOT_STARTED, /* the broker: it accepts connections. A worker: all open; trying to reach the broker, which may take as long as it likes */
     SLOT_CONSUMING, /* every consumer has once been subscribed */
     SLOT_DRAINING,
 };
@@ -70,13 +70,13 @@ struct slot_figures {
 };
 
 struct slot {
-    _Atomic uint64_t turns;     /* turns of the loop */
-    _Atomic uint64_t consuming; /* signs of life of the consumers */
-    _Atomic uint32_t state;     /* enum slot_state */
-    _Atomic uint32_t depth;     /* calls under way; notes[depth - 1] is the innermost */
-    _Atomic uint32_t unwatched; /* the supervisor wants to be woken by the next call */
+    _Atomic uint64_t turns;      /* turns of the loop */
+    _Atomic uint64_t consuming;  /* signs of life of the consumers */
+    _Atomic uint32_t state;      /* enum slot_state */
+    _Atomic uint32_t depth;      /* calls under way; notes[depth - 1] is the innermost */
+    _Atomic uint32_t unwatched;  /* the supervisor wants to be woken by the next call */
     _Atomic uint32_t own_events; /* a listener has events on the loop: not every call is noted */
-    int control; /* the worker's end of the control socket; only meaningful in the worker */
+    int control;                 /* the worker's end of the control socket; only meaningful in the worker */
     struct slot_figures figures;
     struct slot_note notes[SLOT_NOTES];
     _Atomic int32_t pgids[SLOT_PGIDS];
@@ -114,8 +114,7 @@ static inline void slot_stir(struct slot *slot)
 static inline void slot_bump(_Atomic uint64_t *figure, uint64_t by)
 {
     /* One writer: no need for a locked instruction. */
-    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + by,
-                          memory_order_relaxed);
+    atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + by, memory_order_relaxed);
 }
 
 static inline void slot_gauge(_Atomic uint64_t *gauge, uint64_t value)
@@ -151,8 +150,8 @@ static inline uint8_t slot_put(char *to, struct span from)
 
 /* Around every call into a listener that is about an event. Longer texts are cut to SLOT_TEXT_MAX.
  */
-static inline void slot_enter(struct slot *slot, struct span listener, struct span queue,
-                              struct span key, struct span message_id, uint64_t identity)
+static inline void slot_enter(struct slot *slot, struct span listener, struct span queue, struct span key,
+                              struct span message_id, uint64_t identity)
 {
     uint32_t depth = atomic_load_explicit(&slot->depth, memory_order_relaxed);
 

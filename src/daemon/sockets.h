@@ -12,7 +12,7 @@
 struct sockets_item {
     int fd;
     bool tls, trusted; /* trusted: the workers' own */
-    char *path; /* of a Unix socket; NULL: TCP */
+    char *path;        /* of a Unix socket; NULL: TCP */
 };
 
 struct sockets {

@@ -100,7 +100,8 @@ void standalone_greet(const struct config *config)
     log_notice("standalone: a broker for AMQP 0-9-1 on %s (user guest, password guest, from this machine); exchange "
                "\"events\", queue \"events\", listener \"log\"; data in %s",
                address, config->broker.data);
-    log_notice("publish a first message: amqp-publish -u amqp://guest:guest@%s/%%2f -e events -r hello.world -b 'it works' "
-               "(harkd --standalone --defaults prints an ini file to go on from)",
-               address);
+    log_notice(
+        "publish a first message: amqp-publish -u amqp://guest:guest@%s/%%2f -e events -r hello.world -b 'it works' "
+        "(harkd --standalone --defaults prints an ini file to go on from)",
+        address);
 }

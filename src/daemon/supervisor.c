@@ -66,8 +66,7 @@ void supervisor_stop(struct supervisor *supervisor)
 {
     if (supervisor->stopping) {
         log_warning("told to stop a second time: stopping at once");
-        for (struct generation *generation = supervisor->generations; generation != NULL;
-             generation = generation->next)
+        for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next)
             generation_kill(generation);
         keeper_kill(supervisor->keeper);
         return;
@@ -76,8 +75,7 @@ void supervisor_stop(struct supervisor *supervisor)
     supervisor->incoming = NULL;
     notify_send(&supervisor->notify, "STOPPING=1\nSTATUS=Draining");
     log_notice("draining");
-    for (struct generation *generation = supervisor->generations; generation != NULL;
-         generation = generation->next)
+    for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next)
         generation_retire(generation);
 }
 
@@ -165,8 +163,7 @@ static int supervisor_open(struct supervisor *supervisor, int64_t dedup_entries)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
-    memory = mmap(NULL, dedup_size((size_t)dedup_entries), PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memory = mmap(NULL, dedup_size((size_t)dedup_entries), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return -1;
     supervisor->dedup_entries = dedup_entries;
@@ -179,8 +176,7 @@ static int supervisor_open(struct supervisor *supervisor, int64_t dedup_entries)
     if (supervisor->tick == NULL)
         return -1;
     for (size_t i = 0; i < HARK_COUNT(signals); i++) {
-        supervisor->signals[i] = evsignal_new(supervisor->base, signals[i], supervisor_signal,
-                                              supervisor);
+        supervisor->signals[i] = evsignal_new(supervisor->base, signals[i], supervisor_signal, supervisor);
         if (supervisor->signals[i] == NULL || event_add(supervisor->signals[i], NULL) != 0)
             return -1;
     }
@@ -231,16 +227,15 @@ int supervisor_run(struct config *config, const struct supervisor_options *optio
             config_free(config);
         goto done;
     }
-    log_notice("harkd " HARK_VERSION " starts: %s, %s, %lld worker%s", options->path,
-               config->url.shown, (long long)general->workers, general->workers == 1 ? "" : "s");
+    log_notice("harkd " HARK_VERSION " starts: %s, %s, %lld worker%s", options->path, config->url.shown,
+               (long long)general->workers, general->workers == 1 ? "" : "s");
     if (supervisor.notify.watchdog_ms > 0 && general->hang_timeout > 0 &&
         supervisor.notify.watchdog_ms < 2 * general->hang_timeout)
         log_warning(
             "the service manager's watchdog (%lld ms) is shorter than twice hang_timeout (%lld ms): it restarts "
             "all of harkd before a worker that hangs can be replaced",
             (long long)supervisor.notify.watchdog_ms, (long long)general->hang_timeout);
-    if (config->url.embedded &&
-        (keeper_open(&supervisor, config) != 0 || keeper_start(supervisor.keeper) != 0)) {
+    if (config->url.embedded && (keeper_open(&supervisor, config) != 0 || keeper_start(supervisor.keeper) != 0)) {
         supervisor.status = EX_OSERR;
         supervisor_stop(&supervisor);
     }

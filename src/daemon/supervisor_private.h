@@ -19,14 +19,14 @@ struct child {
     struct generation *generation; /* NULL: the broker */
     unsigned number;               /* of the worker */
     char name[16];                 /* "worker 1", "broker" */
-    pid_t pid;              /* 0: none at the moment */
-    struct slot *slot;      /* kept after its death until the next start */
-    int control;            /* our end; -1: none */
-    struct event *readable; /* of it */
-    struct event *restart;  /* after a pause */
-    unsigned deaths;        /* in a row */
-    int64_t started;        /* ms */
-    int64_t hang_timeout;   /* ms; 0: never */
+    pid_t pid;                     /* 0: none at the moment */
+    struct slot *slot;             /* kept after its death until the next start */
+    int control;                   /* our end; -1: none */
+    struct event *readable;        /* of it */
+    struct event *restart;         /* after a pause */
+    unsigned deaths;               /* in a row */
+    int64_t started;               /* ms */
+    int64_t hang_timeout;          /* ms; 0: never */
     /* What the watch has seen. */
     uint64_t turns, consuming;
     int64_t lived; /* ms: when the consumers last showed a sign of life */
@@ -41,10 +41,10 @@ struct generation {
     struct config *config;
     struct child *children;
     size_t count;
-    bool started;        /* its workers have been forked: not before the broker knows what they need */
-    bool proven;         /* all its workers have started once */
-    bool retiring;       /* its workers are told to leave; none is replaced */
-    struct event *timer; /* incoming: how long to wait for the broker; retiring: when its workers
+    bool started;          /* its workers have been forked: not before the broker knows what they need */
+    bool proven;           /* all its workers have started once */
+    bool retiring;         /* its workers are told to leave; none is replaced */
+    struct event *timer;   /* incoming: how long to wait for the broker; retiring: when its workers
                             are killed */
     struct event *opening; /* until its listeners are open */
     int64_t began;         /* ms: when its workers were forked */
@@ -54,9 +54,9 @@ struct generation {
 struct keeper {
     struct child child;
     struct sockets sockets;
-    int workers[2];       /* a pipe whose writing end each worker holds: the broker outlives them */
-    struct event *timer;  /* when it is killed, having been told to leave */
-    uint64_t reloads;     /* how often it has been told to read its configuration, in its present life */
+    int workers[2];        /* a pipe whose writing end each worker holds: the broker outlives them */
+    struct event *timer;   /* when it is killed, having been told to leave */
+    uint64_t reloads;      /* how often it has been told to read its configuration, in its present life */
     int64_t drain_timeout; /* ms */
     bool leaving;
 };
@@ -104,8 +104,7 @@ void child_restart(struct child *child);
 int child_start(struct child *child) HARK_MUSTCHECK;
 void child_died(struct child *child, int status); /* as waitpid() says */
 void child_signal(const struct child *child, int signal);
-bool child_has_reached(const struct child *child,
-                       enum slot_state state); /* in its present life, or when it died */
+bool child_has_reached(const struct child *child, enum slot_state state); /* in its present life, or when it died */
 void child_close(struct child *child);
 
 /* ---- keeper.c: the embedded broker ---- */
@@ -131,7 +130,7 @@ void watch(struct supervisor *supervisor);
 void watch_status(struct supervisor *supervisor);          /* STATUS=, if it has changed */
 void watch_remember(const struct child *child);            /* its figures, before its slot goes */
 int64_t watch_period(const struct supervisor *supervisor); /* ms to the next look; 0: never */
-void watch_wake(struct supervisor *supervisor); /* something stirs: looks often again */
+void watch_wake(struct supervisor *supervisor);            /* something stirs: looks often again */
 
 /* ---- reload.c ---- */
 struct generation *generation_new(struct supervisor *supervisor, struct config *config);

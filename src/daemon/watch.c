@@ -60,9 +60,8 @@ static bool watch_may_sleep(const struct child *child)
     if (child->pid == 0)
         return true; /* its restart is on a timer */
     state = atomic_load(&slot->state);
-    if (child->generation->retiring || state < SLOT_STARTED || state > SLOT_CONSUMING ||
-        child->asked > 0 || atomic_load(&slot->own_events) != 0 || atomic_load(&slot->depth) > 0 ||
-        atomic_load(&slot->figures.in_hand) > 0)
+    if (child->generation->retiring || state < SLOT_STARTED || state > SLOT_CONSUMING || child->asked > 0 ||
+        atomic_load(&slot->own_events) != 0 || atomic_load(&slot->depth) > 0 || atomic_load(&slot->figures.in_hand) > 0)
         return false;
     return atomic_exchange(&slot->unwatched, 1) != 0;
 }
@@ -98,9 +97,9 @@ static void watch_kill(struct child *child, int64_t still)
     /* First the signal that leaves a core file; a process that is stopped or stuck in the kernel
      * needs the other. */
     if (!child->hung)
-        log_error("%s: pid %d has stood still for %lld ms%s%.*s%s: killed", child->name,
-                  (int)child->pid, (long long)still, inside ? " in listener \"" : "",
-                  inside ? note.listener_length : 0, note.listener, inside ? "\"" : "");
+        log_error("%s: pid %d has stood still for %lld ms%s%.*s%s: killed", child->name, (int)child->pid,
+                  (long long)still, inside ? " in listener \"" : "", inside ? note.listener_length : 0, note.listener,
+                  inside ? "\"" : "");
     child_signal(child, child->hung ? SIGKILL : SIGABRT);
     child->hung = true;
 }
@@ -136,11 +135,9 @@ static bool watch_child(struct child *child, int64_t now)
         watch_kill(child, now - child->asked);
     if (watchdog == 0)
         return true;
-    well = (child->asked == 0 || now - child->asked < watchdog / 3) &&
-           now - child->lived < watchdog * 2 / 3;
+    well = (child->asked == 0 || now - child->asked < watchdog / 3) && now - child->lived < watchdog * 2 / 3;
     if (!well && !child->unwell)
-        log_warning("%s: pid %d: its %s: the service manager's watchdog is not fed",
-                    child->name, (int)child->pid,
+        log_warning("%s: pid %d: its %s: the service manager's watchdog is not fed", child->name, (int)child->pid,
                     child->asked > 0 ? "loop does not turn" : "consumers show no sign of life");
     child->unwell = !well;
     return well;
@@ -187,23 +184,22 @@ enum {
 
 static void watch_add(uint64_t *sums, const struct slot *slot)
 {
-#define X(name) \
-    sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
+#define X(name) sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
     SLOT_FIGURES(X)
 #undef X
 }
 
 void watch_remember(const struct child *child)
 {
-    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past),
-                   "a figure more than there is room for");
+    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past), "a figure more than there is room for");
     watch_add(child->supervisor->past, child->slot);
 }
 
 /* What the embedded broker does; nothing without one. */
 static void watch_broker(const struct keeper *keeper, char *to, size_t size)
 {
-    static const char *const held[] = {"", ", publishers are held for want of memory", ", publishers are held for want of disk space"};
+    static const char *const held[] = {"", ", publishers are held for want of memory",
+                                       ", publishers are held for want of disk space"};
     const struct slot_figures *figures;
     uint64_t alarm;
 
@@ -216,7 +212,8 @@ static void watch_broker(const struct keeper *keeper, char *to, size_t size)
     }
     figures = &keeper->child.slot->figures;
     alarm = figures->alarm;
-    snprintf(to, size, "broker: %" PRIu64 " connections, %" PRIu64 " queues, %" PRIu64 " ready, %" PRIu64 " unacknowledged%s",
+    snprintf(to, size,
+             "broker: %" PRIu64 " connections, %" PRIu64 " queues, %" PRIu64 " ready, %" PRIu64 " unacknowledged%s",
              figures->connections, figures->queues, figures->ready, figures->unacked,
              held[alarm < HARK_COUNT(held) ? alarm : 0]);
 }
@@ -252,15 +249,15 @@ void watch_status(struct supervisor *supervisor)
         snprintf(text, sizeof(text), "Serving: %s", broker);
     else
         snprintf(text, sizeof(text),
-             "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64
-             " consumed, %" PRIu64 " acknowledged, %" PRIu64 " emitted, %" PRIu64
-             " retried, %" PRIu64 " dead-lettered, %" PRIu64 " in hand%s%s",
-             blocked > 0                              ? "Blocked by the broker: "
-             : connected < supervisor->current->count ? "Waiting for the broker: "
-             : ready < consumers                      ? "Waiting for queues: "
-                                                      : "Consuming: ",
-             connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked],
-             sums[FIGURE_emitted], sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker);
+                 "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64 " consumed, %" PRIu64
+                 " acknowledged, %" PRIu64 " emitted, %" PRIu64 " retried, %" PRIu64 " dead-lettered, %" PRIu64
+                 " in hand%s%s",
+                 blocked > 0                              ? "Blocked by the broker: "
+                 : connected < supervisor->current->count ? "Waiting for the broker: "
+                 : ready < consumers                      ? "Waiting for queues: "
+                                                          : "Consuming: ",
+                 connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked], sums[FIGURE_emitted],
+                 sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker);
     if (strcmp(text, supervisor->said) == 0)
         return;
     memcpy(supervisor->said, text, sizeof(text));

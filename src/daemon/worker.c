@@ -64,7 +64,8 @@ static void worker_delivery(void *arg, const struct ticket *from, bool redeliver
                             uint64_t oversized)
 {
     struct intake *intake = arg;
-    struct dispatch_ticket ticket = {.consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
+    struct dispatch_ticket ticket = {
+        .consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
 
     intake->worker->delivering = intake;
     dispatcher_deliver(intake->queue, &ticket, redelivered, message, oversized);

@@ -172,7 +172,8 @@ static int worker_open_consumers(struct worker *worker)
         if (queue->listener_count == 0)
             continue;
         options.arguments = plan_arguments(worker->plan, &queue->consume_arguments);
-        worker->intakes[at].consumer = consumer_new(worker->consuming, &options, &worker_consumer_ops, &worker->intakes[at]);
+        worker->intakes[at].consumer = consumer_new(worker->consuming, &options, &worker_consumer_ops,
+                                                    &worker->intakes[at]);
         if (worker->intakes[at++].consumer == NULL)
             return -1;
     }
@@ -193,7 +194,8 @@ static int worker_make_client(struct worker *worker)
         return -1;
     if (relays_init(&worker->relays, worker->consuming, worker_relaying, worker) != 0)
         return -1;
-    worker->topology = topology_new(worker->consuming, worker->plan->items, worker->plan->count, &worker_topology_ops, worker);
+    worker->topology = topology_new(worker->consuming, worker->plan->items, worker->plan->count, &worker_topology_ops,
+                                    worker);
     worker->publisher = publisher_new(worker->publishing, &options, &worker_publisher_ops, worker);
     if (worker->topology == NULL || worker->publisher == NULL)
         return -1;

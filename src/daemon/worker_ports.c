@@ -5,8 +5,7 @@
 
 static struct ticket worker_ticket(const struct dispatch_ticket *from)
 {
-    return (struct ticket){
-        .consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
+    return (struct ticket){.consumer = from->consumer, .tag = from->tag, .epoch = from->epoch, .slot = from->slot};
 }
 
 static void worker_ack(void *arg, const struct dispatch_ticket *from)

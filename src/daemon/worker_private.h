@@ -34,13 +34,13 @@ struct worker {
     struct plan *plan;
     struct relays relays;
     struct intake *delivering; /* within a delivery: whose */
-    struct outgoing *early; /* emitted before there was a publisher */
+    struct outgoing *early;    /* emitted before there was a publisher */
     struct intake *intakes;
     size_t intake_count;
     struct event *terminate, *control, *redeclare, *deadline;
     uint64_t live_deliveries;
-    unsigned leaving;  /* call-backs that the end still waits for */
-    bool declared; /* on this consuming connection everything was declared, or tried */
+    unsigned leaving; /* call-backs that the end still waits for */
+    bool declared;    /* on this consuming connection everything was declared, or tried */
     bool paused, draining, stop;
 };
 

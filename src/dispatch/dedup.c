@@ -87,9 +87,7 @@ void dedup_add(struct dedup *dedup, uint64_t hash, int64_t now_ms)
 
         for (int way = 0; way < WAYS; way++) {
             uint64_t here = atomic_load_explicit(&bucket->hash[way], memory_order_acquire);
-            int64_t time = here == 0
-                               ? INT64_MIN
-                               : atomic_load_explicit(&bucket->time[way], memory_order_relaxed);
+            int64_t time = here == 0 ? INT64_MIN : atomic_load_explicit(&bucket->time[way], memory_order_relaxed);
 
             if (here == hash) {
                 atomic_store_explicit(&bucket->time[way], now_ms, memory_order_release);

@@ -222,7 +222,8 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
     } else if (count > 0) {
         dispatcher_run(delivery, dispatcher->instances, matches);
     } else if (oversized > 0) {
-        snprintf(why, sizeof(why), "a body of %llu bytes is larger than max_message_size", (unsigned long long)oversized);
+        snprintf(why, sizeof(why), "a body of %llu bytes is larger than max_message_size",
+                 (unsigned long long)oversized);
         dispatcher_bury(delivery, "too-large", why);
     } else if (hops >= (int64_t)dispatcher->options.max_hops) {
         snprintf(why, sizeof(why), "%lld hops: listeners emit in a circle", (long long)hops);

@@ -86,9 +86,11 @@ struct dispatch_listener {
 };
 
 /* Counters since the start; gauges marked so. */
+/* clang-format off */
 #define DISPATCH_COUNTERS(X) \
     X(consumed) X(acked) X(emitted) X(done) X(retried) X(rejected) X(dead_lettered) X(duplicates) X(timeouts) \
     X(unheard) X(slow_calls) X(in_hand) /* gauge */
+/* clang-format on */
 
 struct dispatch_counters {
 #define X(name) uint64_t name;

@@ -66,7 +66,8 @@ bool duplicates_catch(struct delivery *delivery, struct span listener)
 
     if (dispatcher->options.dedup == NULL || queue->dedup_window == 0 || !named)
         return false;
-    hash = XXH3_64bits_withSeed(listener.data, listener.length, delivery_hash(delivery) + delivery->attempt + ((uint64_t)delivery->round << 20));
+    hash = XXH3_64bits_withSeed(listener.data, listener.length,
+                                delivery_hash(delivery) + delivery->attempt + ((uint64_t)delivery->round << 20));
     if (hash == 0)
         hash = 1;
     if (dedup_seen(dispatcher->options.dedup, hash, duplicates_now(), queue->dedup_window)) {

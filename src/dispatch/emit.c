@@ -19,8 +19,10 @@
 static const struct {
     struct span cause, hops, user_id, traceparent, tracestate;
 } emit_names = {
-    .cause = {(const uint8_t *)"x-hark-cause", 12},       .hops = {(const uint8_t *)"x-hark-hops", 11},
-    .user_id = {(const uint8_t *)"x-hark-user-id", 14},   .traceparent = {(const uint8_t *)"traceparent", 11},
+    .cause = {(const uint8_t *)"x-hark-cause", 12},
+    .hops = {(const uint8_t *)"x-hark-hops", 11},
+    .user_id = {(const uint8_t *)"x-hark-user-id", 14},
+    .traceparent = {(const uint8_t *)"traceparent", 11},
     .tracestate = {(const uint8_t *)"tracestate", 10},
 };
 
@@ -67,7 +69,8 @@ size_t emit_header_room(const struct dispatcher *dispatcher)
 static bool emit_left_out(const struct hark_message *message, struct span name)
 {
     if (name.length >= 11 && memcmp(name.data, "x-hark-", 7) == 0 &&
-        (span_equal(name, emit_names.cause) || span_equal(name, emit_names.hops) || span_equal(name, emit_names.user_id)))
+        (span_equal(name, emit_names.cause) || span_equal(name, emit_names.hops) ||
+         span_equal(name, emit_names.user_id)))
         return true;
     for (size_t i = 0; i < message->header_count; i++)
         if (span_equal(name, span_hark(message->headers[i].name)))
@@ -180,7 +183,7 @@ static void emit_properties(struct properties *properties, const struct dispatch
             properties->flags |= PROPERTY_CORRELATION_ID;
     }
     if (message->delivery_mode != 0 || (properties->flags & PROPERTY_DELIVERY_MODE) == 0) {
-        properties->delivery_mode = (uint8_t)(message->delivery_mode != 0 ? message->delivery_mode
+        properties->delivery_mode = (uint8_t)(message->delivery_mode != 0      ? message->delivery_mode
                                               : dispatcher->options.persistent ? 2
                                                                                : 1);
         properties->flags |= PROPERTY_DELIVERY_MODE;
@@ -247,10 +250,11 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     properties_put(&dispatcher->properties, &properties);
     raw = buf_span(&dispatcher->properties);
     if (dispatcher->headers.failed || dispatcher->properties.failed || raw.length > emit_header_room(dispatcher)) {
-        hark_log(instance, HARK_ERROR,
-                 "a message cannot be emitted: a name or property over 255 bytes, a header of no known kind, or %zu bytes "
-                 "of properties where a frame holds %zu",
-                 raw.length, emit_header_room(dispatcher));
+        hark_log(
+            instance, HARK_ERROR,
+            "a message cannot be emitted: a name or property over 255 bytes, a header of no known kind, or %zu bytes "
+            "of properties where a frame holds %zu",
+            raw.length, emit_header_room(dispatcher));
         return NULL;
     }
     if (message->empty_body) {

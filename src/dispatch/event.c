@@ -47,11 +47,8 @@ void event_say(struct hark_event *event, enum log_level level, const char *forma
     struct delivery *delivery = event->delivery;
     struct span listener = event->instance != NULL ? event->instance->name : span_str("");
     struct span id = message_id(delivery->message), key = delivery->message->routing_key;
-    struct log_field fields[] = {{"listener", listener},
-                                 {"queue", delivery->queue->name},
-                                 {"routing_key", key},
-                                 {"message_id", id},
-                                 {0}};
+    struct log_field fields[] = {
+        {"listener", listener}, {"queue", delivery->queue->name}, {"routing_key", key}, {"message_id", id}, {0}};
     struct log_limit *limit = event->instance != NULL ? &event->instance->said : &delivery->queue->said;
     unsigned dropped = 0;
     char text[2 * DISPATCH_WHY_MAX], more[48] = "";
@@ -203,10 +200,10 @@ static void event_copy_done(struct outgoing *outgoing, enum outcome outcome, con
     if (delivery->oversized > 0)
         pause = event_give_back_pause(delivery);
     event->copy_tries++;
-    event_say(event, LOG_LEVEL_ERROR, "the broker did not take the %s for exchange \"%.*s\" (%s): held, next try in %lld s",
-              event->dead ? "dead letter" : "retry", (int)outgoing->exchange.length,
-              (const char *)outgoing->exchange.data, why[0] != '\0' ? why : "returned: no queue is bound to it",
-              (long long)pause / 1000);
+    event_say(
+        event, LOG_LEVEL_ERROR, "the broker did not take the %s for exchange \"%.*s\" (%s): held, next try in %lld s",
+        event->dead ? "dead letter" : "retry", (int)outgoing->exchange.length, (const char *)outgoing->exchange.data,
+        why[0] != '\0' ? why : "returned: no queue is bound to it", (long long)pause / 1000);
     dispatcher->ports.redeclare(dispatcher->ports.arg);
     event->copy = outgoing;
     event->timer.fire = event_publish_copy;

@@ -56,7 +56,7 @@ enum event_state {
 
 struct hark_event {
     struct delivery *delivery;
-    struct hark_instance *instance; /* NULL: nobody's, there only to be dead-lettered */
+    struct hark_instance *instance;     /* NULL: nobody's, there only to be dead-lettered */
     struct hark_event *previous, *next; /* among the instance's waiting or later events */
     struct outgoing *outbox, **outbox_end;
     struct outgoing *copy; /* the retry copy or dead letter, between two tries to publish it */
@@ -91,7 +91,7 @@ struct delivery {
     uint16_t event_count;
     uint8_t id_length; /* of `id`; 0: the message has one of its own, or none was needed yet */
     bool redelivered, abandoned, hashed;
-    bool named; /* `id` came with it: it was in a retry queue or among the dead letters */
+    bool named;      /* `id` came with it: it was in a retry queue or among the dead letters */
     char *meant_for; /* of one that is buried: the listener that it came back for, malloc'd; NULL: none */
     char id[255];
     struct hark_event events[];
@@ -211,7 +211,8 @@ struct unwrapped {
     int64_t attempts;     /* made so far */
 };
 /* NULL: it is no such thing. Otherwise the message as it was first published, a reference of the caller's. */
-struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message, struct unwrapped *unwrapped);
+struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message,
+                          struct unwrapped *unwrapped);
 
 /* ---- emit.c ---- */
 void emit_random_id(struct dispatcher *dispatcher, char *id); /* DISPATCH_ID_SIZE characters, no 0 behind */

@@ -329,7 +329,8 @@ struct hark_process *hark_run(struct hark_instance *instance, const struct hark_
     if (process->argv == NULL || (run->env != NULL && process->env == NULL) ||
         (run->directory != NULL && process->directory == NULL) || process_pipes(process) != 0)
         goto fail;
-    process->job = thread_start(instance->dispatcher->options.base, process_spawn, process_spawned, process_orphan, process);
+    process->job = thread_start(instance->dispatcher->options.base, process_spawn, process_spawned, process_orphan,
+                                process);
     if (process->job == NULL)
         goto fail;
     instance_add_helper(instance, &process->helper, process_stop);

@@ -8,7 +8,7 @@
 
 struct hark_process {
     struct helper helper;
-    struct thread_job *job; /* being spawned */
+    struct thread_job *job;                           /* being spawned */
     void (*group)(void *arg, pid_t pgid, bool alive); /* copies: a thread may outlive the instance */
     void *group_arg;
     struct hark_run run;

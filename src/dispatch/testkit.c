@@ -133,7 +133,8 @@ static void kit_record(struct hark_test *t, struct outgoing *outgoing)
         kit_die("out of memory");
     message->outgoing = outgoing_new(outgoing->exchange, outgoing->routing_key, outgoing->raw_properties,
                                      outgoing->body, outgoing->body_owner);
-    if (message->outgoing == NULL || properties_parse(message->outgoing->raw_properties, &message->properties, &error) != 0)
+    if (message->outgoing == NULL ||
+        properties_parse(message->outgoing->raw_properties, &message->properties, &error) != 0)
         kit_die("what was emitted has no sound properties");
     properties = &message->properties;
     message->shown = (struct hark_test_message){
@@ -216,7 +217,8 @@ static int kit_set(struct settings *settings, char *line, int number, char *erro
     for (end = value + strlen(value); end > value && (end[-1] == ' ' || end[-1] == '\t'); end--)
         ;
     *end = '\0';
-    if (end - value >= 2 && *value == '"' && end[-1] == '"' && memchr(value + 1, '"', (size_t)(end - value - 2)) == NULL) {
+    if (end - value >= 2 && *value == '"' && end[-1] == '"' &&
+        memchr(value + 1, '"', (size_t)(end - value - 2)) == NULL) {
         quoted = true;
         end[-1] = '\0';
         value++;
@@ -278,8 +280,12 @@ struct hark_test *hark_test_open(const struct hark_module *module, const char *s
 {
     struct hark_test *t = calloc(1, sizeof(*t));
     struct dispatch_ports ports = {.arg = t, .ack = kit_ack, .publish = kit_publish, .redeclare = kit_redeclare};
-    struct dispatch_options options = {.dead_letter = KIT_DEAD, .dead_letter_queue = KIT_DEAD, .frame_max = 131072,
-                                       .max_hops = 32, .crash_limit = 3, .persistent = true};
+    struct dispatch_options options = {.dead_letter = KIT_DEAD,
+                                       .dead_letter_queue = KIT_DEAD,
+                                       .frame_max = 131072,
+                                       .max_hops = 32,
+                                       .crash_limit = 3,
+                                       .persistent = true};
     char error[512] = "";
 
     if (t == NULL)
@@ -335,8 +341,9 @@ void hark_test_close(struct hark_test *t)
 static struct message *kit_message(const struct hark_test_event *event)
 {
     static const uint16_t flags[HARK_PROPERTIES] = {
-        PROPERTY_CONTENT_TYPE, PROPERTY_CONTENT_ENCODING, PROPERTY_CORRELATION_ID, PROPERTY_REPLY_TO, PROPERTY_EXPIRATION,
-        PROPERTY_MESSAGE_ID,   PROPERTY_TYPE,             PROPERTY_USER_ID,        PROPERTY_APP_ID};
+        PROPERTY_CONTENT_TYPE, PROPERTY_CONTENT_ENCODING, PROPERTY_CORRELATION_ID,
+        PROPERTY_REPLY_TO,     PROPERTY_EXPIRATION,       PROPERTY_MESSAGE_ID,
+        PROPERTY_TYPE,         PROPERTY_USER_ID,          PROPERTY_APP_ID};
     struct properties properties = {0};
     struct span *const spans[HARK_PROPERTIES] = {
         &properties.content_type, &properties.content_encoding, &properties.correlation_id,

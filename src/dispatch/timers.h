@@ -18,8 +18,8 @@ struct timers {
     struct event *wake;
     struct timer **heap; /* heap[0] is the earliest */
     size_t count, capacity;
-    int64_t ahead;  /* how far the test kit has moved the clock */
-    int64_t armed;  /* deadline that `wake` is set for; 0: none */
+    int64_t ahead; /* how far the test kit has moved the clock */
+    int64_t armed; /* deadline that `wake` is set for; 0: none */
 };
 
 int timers_init(struct timers *timers, struct event_base *base) HARK_MUSTCHECK;

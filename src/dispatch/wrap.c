@@ -154,8 +154,8 @@ struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut)
         table_put_integer(out, span_str("x-hark-round"), delivery->round);
     if (wrap_put_headers(out, headers, wrap_room(dispatcher, &properties)) > 0 && !cut)
         return NULL; /* it would not come back as it was */
-    return wrap_stream(delivery, wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name,
-                                             delivery->message));
+    return wrap_stream(
+        delivery, wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name, delivery->message));
 }
 
 struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
@@ -229,7 +229,8 @@ static bool wrap_take(struct table_entry *entry, struct span *exchange, struct s
     return true;
 }
 
-struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message, struct unwrapped *unwrapped)
+struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message,
+                          struct unwrapped *unwrapped)
 {
     struct dispatcher *dispatcher = queue->dispatcher;
     struct buf *out = &dispatcher->headers, *raw = &dispatcher->properties;

@@ -31,18 +31,36 @@ struct exec_settings {
 };
 
 static const struct hark_setting exec_settings[] = {
-    {.name = "command", .type = HARK_LIST, .offset = offsetof(struct exec_settings, command), .required = true,
+    {.name = "command",
+     .type = HARK_LIST,
+     .offset = offsetof(struct exec_settings, command),
+     .required = true,
      .help = "the program and its arguments, as words; no shell is involved"},
-    {.name = "directory", .type = HARK_STRING, .offset = offsetof(struct exec_settings, directory),
+    {.name = "directory",
+     .type = HARK_STRING,
+     .offset = offsetof(struct exec_settings, directory),
      .help = "its working directory; unset: harkd's"},
-    {.name = "environment.", .type = HARK_MAP, .offset = offsetof(struct exec_settings, environment),
+    {.name = "environment.",
+     .type = HARK_MAP,
+     .offset = offsetof(struct exec_settings, environment),
      .help = "a variable to add to its environment, environment.LANG = C.UTF-8"},
-    {.name = "output_max", .type = HARK_SIZE, .offset = offsetof(struct exec_settings, output_max), .fallback = "1M",
-     .min = 0, .max = 256 * 1024 * 1024, .help = "a program that writes more to its standard output is killed, and the event rejected"},
-    {.name = "exit_codes", .type = HARK_ENUM, .offset = offsetof(struct exec_settings, codes), .fallback = "default",
-     .words = code_names, .help = "default: 0 done, 64 to 66 reject, others retry; strict: rabbitmq-cli-consumer's "
-                                  "0 done, 3 and 5 reject, 4 and 6 retry, others retry"},
-    {.name = "output_type", .type = HARK_STRING, .offset = offsetof(struct exec_settings, output_type),
+    {.name = "output_max",
+     .type = HARK_SIZE,
+     .offset = offsetof(struct exec_settings, output_max),
+     .fallback = "1M",
+     .min = 0,
+     .max = 256 * 1024 * 1024,
+     .help = "a program that writes more to its standard output is killed, and the event rejected"},
+    {.name = "exit_codes",
+     .type = HARK_ENUM,
+     .offset = offsetof(struct exec_settings, codes),
+     .fallback = "default",
+     .words = code_names,
+     .help = "default: 0 done, 64 to 66 reject, others retry; strict: rabbitmq-cli-consumer's "
+             "0 done, 3 and 5 reject, 4 and 6 retry, others retry"},
+    {.name = "output_type",
+     .type = HARK_STRING,
+     .offset = offsetof(struct exec_settings, output_type),
      .help = "content_type of the emitted message"},
     {0},
 };
@@ -147,16 +165,21 @@ static void environment_add_header(struct environment *env, const struct hark_he
 }
 
 /* harkd's own environment without HARK_ variables, then what the section says, then the event's. */
-static void environment_fill(struct environment *env, const struct exec_settings *settings, const struct hark_event *event)
+static void environment_fill(struct environment *env, const struct exec_settings *settings,
+                             const struct hark_event *event)
 {
     static const struct {
         const char *name;
         enum hark_property property;
     } properties[] = {
-        {"HARK_MESSAGE_ID", HARK_MESSAGE_ID},     {"HARK_CORRELATION_ID", HARK_CORRELATION_ID},
-        {"HARK_CONTENT_TYPE", HARK_CONTENT_TYPE}, {"HARK_CONTENT_ENCODING", HARK_CONTENT_ENCODING},
-        {"HARK_REPLY_TO", HARK_REPLY_TO},         {"HARK_TYPE", HARK_TYPE},
-        {"HARK_APP_ID", HARK_APP_ID},             {"HARK_USER_ID", HARK_USER_ID},
+        {"HARK_MESSAGE_ID", HARK_MESSAGE_ID},
+        {"HARK_CORRELATION_ID", HARK_CORRELATION_ID},
+        {"HARK_CONTENT_TYPE", HARK_CONTENT_TYPE},
+        {"HARK_CONTENT_ENCODING", HARK_CONTENT_ENCODING},
+        {"HARK_REPLY_TO", HARK_REPLY_TO},
+        {"HARK_TYPE", HARK_TYPE},
+        {"HARK_APP_ID", HARK_APP_ID},
+        {"HARK_USER_ID", HARK_USER_ID},
     };
     struct hark_header header;
     size_t cursor = 0;
@@ -328,7 +351,8 @@ static enum hark_verdict exec_handle(struct hark_instance *instance, struct hark
         run->event = event;
         run->process = hark_run(instance, &how, exec_done, run);
         if (run->process == NULL)
-            verdict = hark_because(event, HARK_RETRY, "%s cannot be started: %s", settings->command.items[0], strerror(errno));
+            verdict = hark_because(event, HARK_RETRY, "%s cannot be started: %s", settings->command.items[0],
+                                   strerror(errno));
         hark_set_event_data(event, run);
     }
     environment_free(env);

@@ -20,13 +20,21 @@ struct forward_settings {
 };
 
 static const struct hark_setting forward_settings[] = {
-    {.name = "exchange", .type = HARK_STRING, .offset = offsetof(struct forward_settings, exchange),
+    {.name = "exchange",
+     .type = HARK_STRING,
+     .offset = offsetof(struct forward_settings, exchange),
      .help = "exchange to publish to, with placeholders; unset: that of `emit`"},
-    {.name = "routing_key", .type = HARK_STRING, .offset = offsetof(struct forward_settings, routing_key),
+    {.name = "routing_key",
+     .type = HARK_STRING,
+     .offset = offsetof(struct forward_settings, routing_key),
      .help = "routing key, with placeholders; unset: that of `emit`, or the event's"},
-    {.name = "header.", .type = HARK_MAP, .offset = offsetof(struct forward_settings, headers),
+    {.name = "header.",
+     .type = HARK_MAP,
+     .offset = offsetof(struct forward_settings, headers),
      .help = "a header to add or replace, with placeholders in its value"},
-    {.name = "without", .type = HARK_LIST, .offset = offsetof(struct forward_settings, without),
+    {.name = "without",
+     .type = HARK_LIST,
+     .offset = offsetof(struct forward_settings, without),
      .help = "names of headers to leave out"},
     {0},
 };
@@ -84,13 +92,17 @@ static struct hark_str header_text(const struct hark_event *event, const char *n
 }
 
 /* What stands for a placeholder; false: there is no such one. event NULL: only asks that. */
-static bool placeholder(const struct hark_event *event, const char *name, struct hark_str *text, char *room, size_t size)
+static bool placeholder(const struct hark_event *event, const char *name, struct hark_str *text, char *room,
+                        size_t size)
 {
     static const struct {
         const char *name;
         enum hark_property property;
     } properties[] = {
-        {"message_id", HARK_MESSAGE_ID}, {"correlation_id", HARK_CORRELATION_ID}, {"type", HARK_TYPE}, {"app_id", HARK_APP_ID},
+        {"message_id", HARK_MESSAGE_ID},
+        {"correlation_id", HARK_CORRELATION_ID},
+        {"type", HARK_TYPE},
+        {"app_id", HARK_APP_ID},
     };
     char *end;
     long number = strtol(name, &end, 10);

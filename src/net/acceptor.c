@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ACCEPT_MOST 64    /* per readiness */
+#define ACCEPT_MOST 64     /* per readiness */
 #define ACCEPT_REST_MS 200 /* without descriptors: somebody has to leave first */
 
 struct acceptor {
@@ -39,7 +39,8 @@ static void acceptor_rest(struct acceptor *acceptor, int error)
 
     listen_name(acceptor->fd, name, sizeof(name));
     if (log_allowed(&acceptor->said, &dropped))
-        log_error("%s: no connection can be accepted: %s; tried again every %d ms", name, strerror(error), ACCEPT_REST_MS);
+        log_error("%s: no connection can be accepted: %s; tried again every %d ms", name, strerror(error),
+                  ACCEPT_REST_MS);
     acceptor->resting = true;
     acceptor_arm(acceptor);
     evtimer_add(acceptor->rested, &wait);
@@ -58,8 +59,8 @@ static void acceptor_rested(evutil_socket_t fd, short what, void *arg)
 /* These concern one connection, which was gone before it was taken. All others (no descriptors, no memory) stay for a while. */
 static bool acceptor_lost_one(int error)
 {
-    static const int errors[] = {EINTR,    ECONNABORTED, EPERM,        EPROTO,     ENOPROTOOPT, ENETDOWN,
-                                 EHOSTDOWN, ENONET,      EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, ETIMEDOUT};
+    static const int errors[] = {EINTR,     ECONNABORTED, EPERM,        EPROTO,     ENOPROTOOPT, ENETDOWN,
+                                 EHOSTDOWN, ENONET,       EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, ETIMEDOUT};
 
     for (size_t i = 0; i < HARK_COUNT(errors); i++)
         if (errors[i] == error)

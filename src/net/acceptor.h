@@ -14,6 +14,6 @@ struct acceptor;
  * NULL: no memory (the descriptor is closed). */
 struct acceptor *acceptor_new(struct loop *loop, int fd, void (*accepted)(void *arg, int fd), void *arg) HARK_MUSTCHECK;
 void acceptor_pause(struct acceptor *acceptor, bool paused); /* too many connections: the backlog waits */
-void acceptor_free(struct acceptor *acceptor); /* NULL is fine */
+void acceptor_free(struct acceptor *acceptor);               /* NULL is fine */
 
 #endif

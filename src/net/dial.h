@@ -19,6 +19,6 @@ typedef void (*dial_done)(void *arg, int fd, const char *error);
 struct dial *dial_start(struct loop *loop, const char *host, uint16_t port, const char *unix_path, int64_t timeout,
                         dial_done done, void *arg) HARK_MUSTCHECK;
 const char *dial_doing(const struct dial *dial); /* "resolving the name", "connecting" */
-void dial_cancel(struct dial *dial); /* no answer any more; NULL is fine */
+void dial_cancel(struct dial *dial);             /* no answer any more; NULL is fine */
 
 #endif

@@ -20,12 +20,12 @@ struct link;
 struct tls_context; /* net/tls.h: certificates and rules, made once per configuration */
 
 struct link_address {
-    const char *host;        /* name or address; NULL: unix_path */
+    const char *host; /* name or address; NULL: unix_path */
     uint16_t port;
     const char *unix_path;
-    struct tls_context *tls; /* NULL: none */
+    struct tls_context *tls;     /* NULL: none */
     const char *tls_server_name; /* NULL: host */
-    int64_t connect_timeout; /* ms, for resolve + connect + TLS handshake */
+    int64_t connect_timeout;     /* ms, for resolve + connect + TLS handshake */
 };
 
 struct link_ops {

@@ -10,7 +10,7 @@
 
 #define LINK_STATES(X) \
     X(DIALLING) \
-    X(SHAKING)  /* connected, TLS is on its way */ \
+    X(SHAKING) /* connected, TLS is on its way */ \
     X(OPEN) \
     X(LOST)     /* within `closed`: the owner may still say farewell */ \
     X(FLUSHING) /* link_close_after_flush() */ \

@@ -31,7 +31,8 @@ static void listen_show(const union listen_address *address, socklen_t length, c
         inet_ntop(AF_INET6, &address->v6.sin6_addr, text, sizeof(text));
         snprintf(to, size, "[%s]:%u", text, ntohs(address->v6.sin6_port));
     } else if (address->any.sa_family == AF_UNIX && length > offsetof(struct sockaddr_un, sun_path)) {
-        snprintf(to, size, "unix:%.*s", (int)(length - offsetof(struct sockaddr_un, sun_path)), address->local.sun_path);
+        snprintf(to, size, "unix:%.*s", (int)(length - offsetof(struct sockaddr_un, sun_path)),
+                 address->local.sun_path);
     } else {
         snprintf(to, size, "?");
     }
@@ -128,7 +129,8 @@ static int listen_all(struct addrinfo *list, int fds[LISTEN_MAX], char *error, s
 
 int listen_tcp(const char *host, uint16_t port, int fds[LISTEN_MAX], char *error, size_t size)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     char service[8];
     int result;
@@ -185,7 +187,8 @@ int listen_unix(const char *path, unsigned mode, char *error, size_t size)
         if (errno != EADDRINUSE || !listen_is_stale(&address)) {
             if (errno != EADDRINUSE)
                 goto fail;
-            snprintf(error, size, "cannot listen on unix:%s: another process listens there, or it is not a socket", path);
+            snprintf(error, size, "cannot listen on unix:%s: another process listens there, or it is not a socket",
+                     path);
             close(fd);
             return -1;
         }

@@ -85,7 +85,8 @@ static ssize_t stream_tls_result(struct stream *stream, int result)
     verified = SSL_get_verify_result(stream->ssl);
     error = ERR_peek_last_error();
     if (ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK) {
-        snprintf(stream->text, sizeof(stream->text), "the peer's certificate is not accepted: %s (see tls_ca, tls_server_name)",
+        snprintf(stream->text, sizeof(stream->text),
+                 "the peer's certificate is not accepted: %s (see tls_ca, tls_server_name)",
                  X509_verify_cert_error_string(verified));
         stream->why = stream->text;
         return STREAM_ERROR;

@@ -25,7 +25,8 @@ static int tls_fail(char *error, size_t size, const char *what, const char *file
     else if ((ERR_GET_LIB(first) == ERR_LIB_PEM && ERR_GET_REASON(first) == PEM_R_NO_START_LINE) ||
              ERR_GET_REASON(first) == ERR_R_UNSUPPORTED)
         reason = "it holds nothing of that kind in PEM format";
-    else if (ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH || ERR_GET_REASON(code) == SSL_R_NO_CERTIFICATE_ASSIGNED)
+    else if (ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH ||
+             ERR_GET_REASON(code) == SSL_R_NO_CERTIFICATE_ASSIGNED)
         reason = "it does not belong to tls_certificate";
     snprintf(error, size, "%s%s%s: %s", what, file != NULL ? " " : "", file != NULL ? file : "",
              reason != NULL ? reason : "unknown error");
@@ -113,8 +114,8 @@ struct tls_context *tls_context_new(const struct tls_options *options, char *err
         goto fail;
     }
     /* The output buffer may have moved when a write is tried again; a part may be written. */
-    SSL_CTX_set_mode(context->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                       SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(context->ssl,
+                     SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     /* Renegotiation is a way to make the peer work, and nobody's AMQP needs it. Read ahead: one read for several
      * records instead of two for each. */
     SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);

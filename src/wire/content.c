@@ -11,13 +11,11 @@ void content_reset(struct content *content)
     content->state = CONTENT_IDLE;
 }
 
-int content_begin(struct content *content, struct span exchange, struct span routing_key,
-                  struct reply *error)
+int content_begin(struct content *content, struct span exchange, struct span routing_key, struct reply *error)
 {
     if (HARK_UNLIKELY(content->state != CONTENT_IDLE)) {
         content_reset(content);
-        return reply_set(error, REPLY_UNEXPECTED_FRAME, 0,
-                         "a method with content inside another's content");
+        return reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a method with content inside another's content");
     }
     if (HARK_UNLIKELY(exchange.length > UINT8_MAX || routing_key.length > UINT8_MAX))
         return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a name over 255 bytes");
@@ -42,27 +40,23 @@ static int content_finish(struct content *content, struct message **message)
     return 1;
 }
 
-static int content_header(struct content *content, struct span payload, uint64_t max_size,
-                          struct message **message, struct reply *error)
+static int content_header(struct content *content, struct span payload, uint64_t max_size, struct message **message,
+                          struct reply *error)
 {
     const uint8_t *data = payload.data;
 
     if (HARK_UNLIKELY(payload.length < HEADER_FIXED + 2))
-        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header of %zu bytes",
-                         payload.length);
+        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header of %zu bytes", payload.length);
     if (HARK_UNLIKELY(get_u16(data) != CLASS_BASIC))
-        return reply_set(error, REPLY_SYNTAX_ERROR, 0,
-                         "a content header of class %u, expected basic", get_u16(data));
+        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header of class %u, expected basic", get_u16(data));
     if (HARK_UNLIKELY(get_u16(data + 2) != 0))
-        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header with weight %u",
-                         get_u16(data + 2));
+        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header with weight %u", get_u16(data + 2));
     content->size = get_u64(data + 4);
     content->oversized = content->size > max_size || content->size > SIZE_MAX;
-    content->message = message_new(
-        span_of(content->names, content->exchange_length),
-        span_of(content->names + content->exchange_length, content->key_length),
-        span_of(data + HEADER_FIXED, payload.length - HEADER_FIXED),
-        content->oversized ? 0 : (size_t)content->size, error);
+    content->message = message_new(span_of(content->names, content->exchange_length),
+                                   span_of(content->names + content->exchange_length, content->key_length),
+                                   span_of(data + HEADER_FIXED, payload.length - HEADER_FIXED),
+                                   content->oversized ? 0 : (size_t)content->size, error);
     if (content->message == NULL)
         return -1;
     if (content->size == 0)
@@ -71,22 +65,19 @@ static int content_header(struct content *content, struct span payload, uint64_t
     return 0;
 }
 
-static int content_body(struct content *content, struct span payload, struct message **message,
-                        struct reply *error)
+static int content_body(struct content *content, struct span payload, struct message **message, struct reply *error)
 {
     if (HARK_UNLIKELY(payload.length > content->size - content->filled))
-        return reply_set(error, REPLY_FRAME_ERROR, 0,
-                         "a body of more than the announced %llu bytes",
+        return reply_set(error, REPLY_FRAME_ERROR, 0, "a body of more than the announced %llu bytes",
                          (unsigned long long)content->size);
     if (HARK_LIKELY(!content->oversized && payload.length > 0))
-        memcpy(message_body_bytes(content->message) + content->filled, payload.data,
-               payload.length);
+        memcpy(message_body_bytes(content->message) + content->filled, payload.data, payload.length);
     content->filled += payload.length;
     return content->filled == content->size ? content_finish(content, message) : 0;
 }
 
-int content_frame(struct content *content, const struct frame *frame, uint64_t max_size,
-                  struct message **message, struct reply *error)
+int content_frame(struct content *content, const struct frame *frame, uint64_t max_size, struct message **message,
+                  struct reply *error)
 {
     int result;
 
@@ -95,8 +86,7 @@ int content_frame(struct content *content, const struct frame *frame, uint64_t m
     else if (content->state == CONTENT_BODY && frame->type == FRAME_BODY)
         result = content_body(content, frame->payload, message, error);
     else
-        result = reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a frame of type %u, expected a %s",
-                           frame->type,
+        result = reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a frame of type %u, expected a %s", frame->type,
                            content->state == CONTENT_IDLE     ? "method"
                            : content->state == CONTENT_HEADER ? "content header"
                                                               : "content body");
@@ -164,8 +154,7 @@ static uint8_t *content_room(struct buf *out, uint32_t frame_max, const struct s
     return buf_reserve(out, size);
 }
 
-void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
-                 struct span body)
+void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties, struct span body)
 {
     uint8_t *start = content_room(out, frame_max, &raw_properties, body.length), *to = start;
 

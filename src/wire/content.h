@@ -17,9 +17,8 @@ struct content {
     size_t exchange_length, key_length; /* of what content_begin copied into `names` */
     uint64_t size;                      /* body size as announced */
     uint64_t filled;                    /* body bytes that have come, kept or skipped */
-    struct message
-        *message;   /* in CONTENT_BODY: the one being filled; with an empty body when oversized */
-    bool oversized; /* valid until the next content_begin */
+    struct message *message;            /* in CONTENT_BODY: the one being filled; with an empty body when oversized */
+    bool oversized;                     /* valid until the next content_begin */
     uint8_t names[512];
 };
 
@@ -35,8 +34,8 @@ int content_begin(struct content *content, struct span exchange, struct span rou
  * malformed (502), more body than announced (501), no memory (506). After an error the content is
  * forgotten.
  */
-int content_frame(struct content *content, const struct frame *frame, uint64_t max_size,
-                  struct message **message, struct reply *error) HARK_MUSTCHECK;
+int content_frame(struct content *content, const struct frame *frame, uint64_t max_size, struct message **message,
+                  struct reply *error) HARK_MUSTCHECK;
 
 /* Forgets an unfinished content (the channel closed). */
 void content_reset(struct content *content);
@@ -60,7 +59,6 @@ void content_put_body(struct buf *out, uint16_t channel, uint32_t frame_max, str
 /* Puts a header frame for class basic with already encoded properties, and the body in frames of at
  * most frame_max. Whoever lets properties from outside through asks content_header_fits first: here
  * it turns the buffer `failed`. */
-void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties,
-                 struct span body);
+void content_put(struct buf *out, uint16_t channel, uint32_t frame_max, struct span raw_properties, struct span body);
 
 #endif

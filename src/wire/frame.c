@@ -11,14 +11,12 @@ static ssize_t frame_cut_stranger(const uint8_t *data, size_t length, struct rep
         return reply_set(error, REPLY_FRAME_ERROR, 0, "unknown frame type %u", data[0]);
     if (length < sizeof(protocol_header))
         return 0;
-    return reply_set(
-        error, REPLY_FRAME_ERROR, 0,
-        "a protocol header instead of a frame: the peer speaks AMQP %u.%u.%u, not 0.9.1", data[5],
-        data[6], data[7]);
+    return reply_set(error, REPLY_FRAME_ERROR, 0,
+                     "a protocol header instead of a frame: the peer speaks AMQP %u.%u.%u, not 0.9.1", data[5], data[6],
+                     data[7]);
 }
 
-ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct frame *frame,
-                  struct reply *error)
+ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct frame *frame, struct reply *error)
 {
     uint32_t size, least;
     uint16_t channel;
@@ -48,17 +46,14 @@ ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct
                          "a frame of %llu bytes, type %u, channel %u; at most %u are agreed",
                          (unsigned long long)size + FRAME_OVERHEAD, data[0], channel, frame_max);
     if (HARK_UNLIKELY(size < least))
-        return reply_set(error, REPLY_FRAME_ERROR, 0, "a frame of type %u with only %u bytes",
-                         data[0], size);
+        return reply_set(error, REPLY_FRAME_ERROR, 0, "a frame of type %u with only %u bytes", data[0], size);
     if (HARK_UNLIKELY(data[0] == FRAME_HEARTBEAT && (size > 0 || channel != 0)))
-        return reply_set(error, REPLY_FRAME_ERROR, 0, "a heartbeat with %u bytes on channel %u",
-                         size, channel);
+        return reply_set(error, REPLY_FRAME_ERROR, 0, "a heartbeat with %u bytes on channel %u", size, channel);
     if (length - FRAME_HEAD <= size)
         return 0;
     if (HARK_UNLIKELY(data[FRAME_HEAD + size] != FRAME_END))
-        return reply_set(error, REPLY_FRAME_ERROR, 0,
-                         "a frame of type %u, %u bytes, ends in 0x%02x instead of 0xce", data[0],
-                         size, data[FRAME_HEAD + size]);
+        return reply_set(error, REPLY_FRAME_ERROR, 0, "a frame of type %u, %u bytes, ends in 0x%02x instead of 0xce",
+                         data[0], size, data[FRAME_HEAD + size]);
     frame->type = data[0];
     frame->channel = channel;
     frame->payload = span_of(data + FRAME_HEAD, size);

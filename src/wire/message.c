@@ -23,24 +23,21 @@ static int message_read(struct message *message, struct reply *error)
     brief->priority = all.priority;
     brief->headers = all.headers;
     brief->id_length = (uint8_t)all.message_id.length;
-    brief->id_at =
-        brief->id_length > 0 ? (uint32_t)(all.message_id.data - message->raw_properties.data) : 0;
+    brief->id_at = brief->id_length > 0 ? (uint32_t)(all.message_id.data - message->raw_properties.data) : 0;
     return 0;
 }
 
-struct message *message_new(struct span exchange, struct span routing_key,
-                            struct span raw_properties, size_t body_size, struct reply *error)
+struct message *message_new(struct span exchange, struct span routing_key, struct span raw_properties, size_t body_size,
+                            struct reply *error)
 {
-    size_t fixed = sizeof(struct message) + exchange.length + routing_key.length +
-                   raw_properties.length + 2;
+    size_t fixed = sizeof(struct message) + exchange.length + routing_key.length + raw_properties.length + 2;
     struct message *message = NULL;
     uint8_t *at;
 
     if (body_size <= PTRDIFF_MAX - fixed)
         message = malloc(fixed + body_size);
     if (message == NULL) {
-        reply_set(error, REPLY_RESOURCE_ERROR, 0, "no memory for a message of %zu bytes",
-                  body_size);
+        reply_set(error, REPLY_RESOURCE_ERROR, 0, "no memory for a message of %zu bytes", body_size);
         return NULL;
     }
     message->references = 1;

@@ -14,7 +14,7 @@ struct message_brief {
     uint32_t id_at; /* message_id, in the raw properties */
     uint8_t id_length;
     uint8_t delivery_mode, priority;
-    uint16_t flags; /* which properties are set */
+    uint16_t flags;      /* which properties are set */
     struct span headers; /* a table's content, checked */
 };
 
@@ -30,16 +30,14 @@ struct message {
 /* A copy of everything but the body, for which body_size bytes are set aside (not touched, so that
  * a lie about the size costs address space only): the caller fills them through message_body_bytes.
  * One reference. NULL with error: no memory (506), properties that do not parse (502). */
-struct message *message_new(struct span exchange, struct span routing_key,
-                            struct span raw_properties, size_t body_size,
+struct message *message_new(struct span exchange, struct span routing_key, struct span raw_properties, size_t body_size,
                             struct reply *error) HARK_MUSTCHECK;
 /* All properties, as views into the message. */
 void message_properties(const struct message *message, struct properties *properties);
 /* Its property message_id, empty if it has none. */
 static inline struct span message_id(const struct message *message)
 {
-    return span_of(message->raw_properties.data + message->properties.id_at,
-                   message->properties.id_length);
+    return span_of(message->raw_properties.data + message->properties.id_at, message->properties.id_length);
 }
 /* The body's body.length bytes, for whoever made the message to fill in before anybody else sees
  * it. */

@@ -48,32 +48,28 @@ static int method_check(const char *signature, struct span arguments)
     return left == 0 ? 0 : -1;
 }
 
-int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t *pool,
-                  amqp_method_t *method, struct reply *error)
+int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t *pool, amqp_method_t *method,
+                  struct reply *error)
 {
     const struct method_info *info;
     struct span arguments;
     uint32_t id;
 
     if (frame->payload.length < 4)
-        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a method frame of %zu bytes",
-                         frame->payload.length);
+        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a method frame of %zu bytes", frame->payload.length);
     id = get_u32(frame->payload.data);
     arguments = span_of(frame->payload.data + 4, frame->payload.length - 4);
     info = method_find(id);
     if (info == NULL)
-        return reply_set(error, REPLY_NOT_IMPLEMENTED, id, "unknown method %u of class %u",
-                         id & 0xffff, id >> 16);
+        return reply_set(error, REPLY_NOT_IMPLEMENTED, id, "unknown method %u of class %u", id & 0xffff, id >> 16);
     if ((info->from & from) == 0)
         return reply_set(error, REPLY_COMMAND_INVALID, id, "%s is not for a %s to send", info->name,
                          from == METHOD_FROM_CLIENT ? "client" : "server");
     if (info->connection != (frame->channel == 0))
         return reply_set(error, frame->channel == 0 ? REPLY_CHANNEL_ERROR : REPLY_COMMAND_INVALID, id,
-                         "%s on channel %u", info->name,
-                         frame->channel);
+                         "%s on channel %u", info->name, frame->channel);
     if (method_check(info->signature, arguments) != 0)
-        return reply_set(error, REPLY_SYNTAX_ERROR, id, "the arguments of %s are malformed",
-                         info->name);
+        return reply_set(error, REPLY_SYNTAX_ERROR, id, "the arguments of %s are malformed", info->name);
     method->id = id;
     switch (amqp_decode_method(id, pool, amqp_span(arguments), &method->decoded)) {
     case AMQP_STATUS_OK:
@@ -83,8 +79,7 @@ int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t 
     case AMQP_STATUS_NO_MEMORY:
         return reply_set(error, REPLY_RESOURCE_ERROR, id, "no memory for %s", info->name);
     default:
-        return reply_set(error, REPLY_SYNTAX_ERROR, id, "the arguments of %s cannot be decoded",
-                         info->name);
+        return reply_set(error, REPLY_SYNTAX_ERROR, id, "the arguments of %s cannot be decoded", info->name);
     }
 }
 
@@ -98,8 +93,7 @@ static bool method_table_fits(const amqp_table_t *table, int depth)
 
         if (entry->key.len > UINT8_MAX)
             return false;
-        if (entry->value.kind == AMQP_FIELD_KIND_TABLE &&
-            !method_table_fits(&entry->value.value.table, depth - 1))
+        if (entry->value.kind == AMQP_FIELD_KIND_TABLE && !method_table_fits(&entry->value.value.table, depth - 1))
             return false;
         if (entry->value.kind == AMQP_FIELD_KIND_ARRAY) {
             const amqp_array_t *array = &entry->value.value.array;
@@ -131,11 +125,9 @@ void method_put(struct buf *out, uint16_t channel, uint32_t id, const void *deco
     int length = -1;
 
     buf_put_u32(out, id);
-    if (info == NULL ||
-        (info->table != METHOD_NO_TABLE &&
-         !method_table_fits(
-             (const amqp_table_t *)(const void *)((const char *)decoded + info->table),
-             METHOD_TABLE_DEPTH)))
+    if (info == NULL || (info->table != METHOD_NO_TABLE &&
+                         !method_table_fits((const amqp_table_t *)(const void *)((const char *)decoded + info->table),
+                                            METHOD_TABLE_DEPTH)))
         out->failed = true;
     for (size_t room = METHOD_PUT_FIRST; length < 0 && room <= FRAME_LIMIT; room *= 2) {
         amqp_bytes_t to = {.len = room, .bytes = buf_reserve(out, room)};

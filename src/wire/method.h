@@ -25,8 +25,7 @@ struct method_info {
     enum method_from from;
     bool connection; /* channel 0 only; otherwise any channel but 0 */
     bool content;    /* a content header follows */
-    uint16_t
-        table; /* where the codec's struct has its amqp_table_t, METHOD_NO_TABLE if it has none */
+    uint16_t table;  /* where the codec's struct has its amqp_table_t, METHOD_NO_TABLE if it has none */
 };
 
 #define METHOD_NO_TABLE UINT16_MAX
@@ -42,8 +41,8 @@ const struct method_info *method_next(const struct method_info *info);
  * sent by the wrong side or on the wrong kind of channel (503), malformed, trailing bytes or too
  * deep (502), no memory (506). `from` is who sent it. The decoded struct lives until the pool is
  * recycled and points into the frame. */
-int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t *pool,
-                  amqp_method_t *method, struct reply *error) HARK_MUSTCHECK;
+int method_decode(const struct frame *frame, enum method_from from, amqp_pool_t *pool, amqp_method_t *method,
+                  struct reply *error) HARK_MUSTCHECK;
 
 /* Puts one whole method frame. A failure (a name over 255 bytes, a table nested too deep, more than
  * FRAME_LIMIT, no memory) is the buffer's `failed`. */
@@ -56,10 +55,9 @@ struct method_deliver {
     uint64_t delivery_tag;
     bool redelivered;
 };
-int method_get_deliver(struct span payload, struct method_deliver *deliver,
-                       struct reply *error) HARK_MUSTCHECK;
-void method_put_publish(struct buf *out, uint16_t channel, struct span exchange,
-                        struct span routing_key, bool mandatory);
+int method_get_deliver(struct span payload, struct method_deliver *deliver, struct reply *error) HARK_MUSTCHECK;
+void method_put_publish(struct buf *out, uint16_t channel, struct span exchange, struct span routing_key,
+                        bool mandatory);
 void method_put_ack(struct buf *out, uint16_t channel, uint64_t delivery_tag, bool multiple);
 
 /* The same from the server's side. */
@@ -67,11 +65,9 @@ struct method_publish {
     struct span exchange, routing_key;
     bool mandatory, immediate;
 };
-int method_get_publish(struct span payload, struct method_publish *publish,
-                       struct reply *error) HARK_MUSTCHECK;
+int method_get_publish(struct span payload, struct method_publish *publish, struct reply *error) HARK_MUSTCHECK;
 /* basic.ack, basic.nack and basic.reject, whose bits are: multiple; multiple, requeue; requeue. */
-int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits,
-                      struct reply *error) HARK_MUSTCHECK;
+int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits, struct reply *error) HARK_MUSTCHECK;
 void method_put_deliver(struct buf *out, uint16_t channel, const struct method_deliver *deliver);
 
 #endif

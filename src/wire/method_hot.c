@@ -59,8 +59,8 @@ static inline uint8_t *method_put_name(uint8_t *to, struct span name)
     return to + name.length;
 }
 
-void method_put_publish(struct buf *out, uint16_t channel, struct span exchange,
-                        struct span routing_key, bool mandatory)
+void method_put_publish(struct buf *out, uint16_t channel, struct span exchange, struct span routing_key,
+                        bool mandatory)
 {
     size_t size = 4 + 2 + 1 + exchange.length + 1 + routing_key.length + 1;
     uint8_t *to;
@@ -123,12 +123,10 @@ malformed:
                      "the arguments of basic.publish are malformed");
 }
 
-int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits,
-                      struct reply *error)
+int method_get_settle(struct span payload, uint64_t *delivery_tag, uint8_t *bits, struct reply *error)
 {
     if (HARK_UNLIKELY(payload.length != 13))
-        return reply_set(error, REPLY_SYNTAX_ERROR,
-                         payload.length >= 4 ? get_u32(payload.data) : 0,
+        return reply_set(error, REPLY_SYNTAX_ERROR, payload.length >= 4 ? get_u32(payload.data) : 0,
                          "the arguments of an acknowledgement are malformed");
     *delivery_tag = get_u64(payload.data + 4);
     *bits = payload.data[12];
@@ -142,8 +140,7 @@ void method_put_deliver(struct buf *out, uint16_t channel, const struct method_d
                   deliver->routing_key.length;
     uint8_t *to;
 
-    if (HARK_UNLIKELY(deliver->consumer_tag.length > UINT8_MAX ||
-                      deliver->exchange.length > UINT8_MAX ||
+    if (HARK_UNLIKELY(deliver->consumer_tag.length > UINT8_MAX || deliver->exchange.length > UINT8_MAX ||
                       deliver->routing_key.length > UINT8_MAX)) {
         out->failed = true;
         return;

@@ -13,9 +13,8 @@ static struct span outgoing_copy(uint8_t **to, struct span from)
     return copy;
 }
 
-struct outgoing *outgoing_new(struct span exchange, struct span routing_key,
-                              struct span raw_properties, struct span body,
-                              struct message *body_owner)
+struct outgoing *outgoing_new(struct span exchange, struct span routing_key, struct span raw_properties,
+                              struct span body, struct message *body_owner)
 {
     size_t own_body = body_owner != NULL ? 0 : body.length;
     size_t size = exchange.length + routing_key.length + raw_properties.length + own_body;

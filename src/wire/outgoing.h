@@ -35,9 +35,8 @@ struct outgoing {
 
 /* A copy of everything; the body is not copied when body_owner is given (a reference is taken).
  * NULL: no memory. */
-struct outgoing *outgoing_new(struct span exchange, struct span routing_key,
-                              struct span raw_properties, struct span body,
-                              struct message *body_owner) HARK_MUSTCHECK;
+struct outgoing *outgoing_new(struct span exchange, struct span routing_key, struct span raw_properties,
+                              struct span body, struct message *body_owner) HARK_MUSTCHECK;
 void outgoing_free(struct outgoing *outgoing);
 
 #endif

@@ -3,12 +3,10 @@
 
 #include "wire/table.h"
 
-#define PROPERTIES_KNOWN \
-    0xfffc /* bit 1 means nothing; bit 0 announces a second flag word, which basic has not */
+#define PROPERTIES_KNOWN 0xfffc /* bit 1 means nothing; bit 0 announces a second flag word, which basic has not */
 
 /* Reads a short string and returns what follows it, NULL if it does not fit. */
-static inline const uint8_t *properties_string(const uint8_t *at, const uint8_t *end,
-                                               struct span *value)
+static inline const uint8_t *properties_string(const uint8_t *at, const uint8_t *end, struct span *value)
 {
     size_t length;
 
@@ -36,8 +34,7 @@ static const uint8_t *properties_headers(const uint8_t *at, const uint8_t *end, 
 }
 
 /* `sound`: the headers have been looked at before. */
-static inline __attribute__((always_inline)) int properties_read(struct span bytes,
-                                                                 struct properties *properties,
+static inline __attribute__((always_inline)) int properties_read(struct span bytes, struct properties *properties,
                                                                  bool sound, struct reply *error)
 {
     const uint8_t *at = bytes.data, *end;
@@ -75,8 +72,7 @@ static inline __attribute__((always_inline)) int properties_read(struct span byt
         if (HARK_UNLIKELY(at == NULL))
             goto cut;
         if (!sound && HARK_UNLIKELY(table_check(properties->headers, PROPERTIES_TABLE_DEPTH) != 0))
-            return reply_set(error, REPLY_SYNTAX_ERROR, 0,
-                             "a headers table that is malformed or nested too deep");
+            return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a headers table that is malformed or nested too deep");
     }
     if (flags & PROPERTY_DELIVERY_MODE) {
         name = "delivery-mode";
@@ -108,8 +104,7 @@ static inline __attribute__((always_inline)) int properties_read(struct span byt
 #undef STRING
 
     if (HARK_UNLIKELY(at != end))
-        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "%zu bytes behind the last property",
-                         (size_t)(end - at));
+        return reply_set(error, REPLY_SYNTAX_ERROR, 0, "%zu bytes behind the last property", (size_t)(end - at));
     return 0;
 
 cut:

@@ -34,15 +34,14 @@ struct properties {
     uint8_t delivery_mode, priority;
     uint64_t timestamp;
     struct span headers; /* a table's content, checked */
-    struct span content_type, content_encoding, correlation_id, reply_to, expiration, message_id,
-        type, user_id, app_id, cluster_id;
+    struct span content_type, content_encoding, correlation_id, reply_to, expiration, message_id, type, user_id, app_id,
+        cluster_id;
 };
 
 /* Reads flags and values (the header frame's payload from its 13th byte on). 0; -1 with error
  * (502): cut short, trailing bytes, unknown flags, a second flag word, a bad or too deep header
  * table; *properties is not to be used then. What is not set is empty or 0. */
-int properties_parse(struct span bytes, struct properties *properties,
-                     struct reply *error) HARK_MUSTCHECK;
+int properties_parse(struct span bytes, struct properties *properties, struct reply *error) HARK_MUSTCHECK;
 
 /* The same of bytes that properties_parse() has found sound: nothing is checked again. */
 void properties_view(struct span bytes, struct properties *properties);

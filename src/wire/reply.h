@@ -47,7 +47,6 @@ const char *reply_name(uint16_t code); /* "UNKNOWN" if it is none */
 bool reply_is_hard(uint16_t code);
 /* Fills it in, with the code's name in front of the text, and returns -1, for `return
  * reply_set(...)`. */
-int reply_set(struct reply *reply, enum reply_code code, uint32_t method, const char *format, ...)
-    HARK_PRINTF(4, 5);
+int reply_set(struct reply *reply, enum reply_code code, uint32_t method, const char *format, ...) HARK_PRINTF(4, 5);
 
 #endif

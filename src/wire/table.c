@@ -7,11 +7,10 @@ enum { KIND_UNKNOWN = 0, KIND_STRING = 100, KIND_NESTED, KIND_VOID };
 
 /* By type letter: the number of value bytes, or how to find it. */
 static const uint8_t kinds[256] = {
-    ['t'] = 1,           ['b'] = 1,           ['B'] = 1,           ['s'] = 2,
-    ['U'] = 2,           ['u'] = 2,           ['I'] = 4,           ['i'] = 4,
-    ['f'] = 4,           ['l'] = 8,           ['L'] = 8,           ['d'] = 8,
-    ['T'] = 8,           ['D'] = 5,           ['V'] = KIND_VOID,   ['S'] = KIND_STRING,
-    ['x'] = KIND_STRING, ['A'] = KIND_NESTED, ['F'] = KIND_NESTED,
+    ['t'] = 1,           ['b'] = 1,           ['B'] = 1,           ['s'] = 2,           ['U'] = 2,
+    ['u'] = 2,           ['I'] = 4,           ['i'] = 4,           ['f'] = 4,           ['l'] = 8,
+    ['L'] = 8,           ['d'] = 8,           ['T'] = 8,           ['D'] = 5,           ['V'] = KIND_VOID,
+    ['S'] = KIND_STRING, ['x'] = KIND_STRING, ['A'] = KIND_NESTED, ['F'] = KIND_NESTED,
 };
 
 int table_check(struct span table, int depth)
@@ -238,8 +237,7 @@ void table_put_value(struct buf *out, struct span name, char kind, struct span v
 
     if (size == KIND_VOID)
         size = 0;
-    if (value.length > UINT32_MAX || kinds[(uint8_t)kind] == KIND_UNKNOWN ||
-        (!counted && size != value.length)) {
+    if (value.length > UINT32_MAX || kinds[(uint8_t)kind] == KIND_UNKNOWN || (!counted && size != value.length)) {
         out->failed = true;
         return;
     }

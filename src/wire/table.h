@@ -18,7 +18,7 @@ int table_check(struct span table, int depth) HARK_MUSTCHECK;
 
 struct table_entry {
     struct span name;
-    char kind; /* t b B u s I i l L f d D S x A T F V (also U as s, as some clients write it) */
+    char kind;         /* t b B u s I i l L f d D S x A T F V (also U as s, as some clients write it) */
     struct span value; /* after the type letter; for S x A F without the 4 length bytes */
     struct span whole; /* name, letter and value as they stand */
 };
@@ -37,11 +37,10 @@ bool table_integer(const struct table_entry *entry, int64_t *value);
 size_t table_begin(struct buf *out);
 void table_end(struct buf *out, size_t position);
 void table_put_string(struct buf *out, struct span name, struct span value); /* S */
-void table_put_integer(struct buf *out, struct span name,
-                       int64_t value); /* I if it fits, otherwise l */
-void table_put_long(struct buf *out, struct span name, int64_t value);    /* l */
-void table_put_boolean(struct buf *out, struct span name, bool value);    /* t */
-void table_put_time(struct buf *out, struct span name, uint64_t seconds); /* T */
+void table_put_integer(struct buf *out, struct span name, int64_t value);    /* I if it fits, otherwise l */
+void table_put_long(struct buf *out, struct span name, int64_t value);       /* l */
+void table_put_boolean(struct buf *out, struct span name, bool value);       /* t */
+void table_put_time(struct buf *out, struct span name, uint64_t seconds);    /* T */
 /* Any kind, from the value bytes as table_entry gives them; a length that is not the kind's turns
  * it `failed`. */
 void table_put_value(struct buf *out, struct span name, char kind, struct span value);

@@ -107,8 +107,7 @@ static void node_prune(struct topic_tree *tree, uint32_t node)
         struct topic_node *leaf = &tree->nodes[node], *parent = &tree->nodes[leaf->parent];
         uint32_t next = leaf->parent;
 
-        if (leaf->value_count > 0 || leaf->literals > 0 || leaf->star != NOWHERE ||
-            leaf->hash != NOWHERE)
+        if (leaf->value_count > 0 || leaf->literals > 0 || leaf->star != NOWHERE || leaf->hash != NOWHERE)
             return;
         if (leaf->word != NULL) {
             struct span word = span_of(leaf->word, leaf->word_length);
@@ -142,8 +141,7 @@ static uint32_t literal_new(struct topic_tree *tree, uint32_t from, struct span 
         return NOWHERE;
     }
     memcpy(copy, word.data, word.length);
-    tree->edges[topic_edge(tree, from, word, hash)] = (struct topic_edge){
-        .hash = hash, .from = from, .to = node};
+    tree->edges[topic_edge(tree, from, word, hash)] = (struct topic_edge){.hash = hash, .from = from, .to = node};
     tree->edge_count++;
     tree->nodes[node].word = copy;
     tree->nodes[node].word_length = (uint32_t)word.length;
@@ -216,16 +214,13 @@ static int values_grow(struct topic_tree *tree, struct topic_node *node)
     uint32_t *values;
 
     if ((node->value_count & (node->value_count - 1)) == 0) { /* 0, 1, 2, 4 ...: full */
-        values = realloc(node->values,
-                         (node->value_count == 0 ? 1 : 2 * (size_t)node->value_count) *
-                             sizeof(*values));
+        values = realloc(node->values, (node->value_count == 0 ? 1 : 2 * (size_t)node->value_count) * sizeof(*values));
         if (values == NULL)
             return -1;
         node->values = values;
     }
     if ((tree->value_count & (tree->value_count - 1)) == 0) {
-        values = realloc(tree->found,
-                         (tree->value_count == 0 ? 1 : 2 * tree->value_count) * sizeof(*values));
+        values = realloc(tree->found, (tree->value_count == 0 ? 1 : 2 * tree->value_count) * sizeof(*values));
         if (values == NULL)
             return -1;
         tree->found = values;
@@ -273,8 +268,7 @@ int topic_tree_add(struct topic_tree *tree, struct span pattern, uint32_t value)
         return -1;
     }
     place = value_place(node, value);
-    memmove(&node->values[place + 1], &node->values[place],
-            (node->value_count - place) * sizeof(value));
+    memmove(&node->values[place + 1], &node->values[place], (node->value_count - place) * sizeof(value));
     node->values[place] = value;
     node->value_count++;
     tree->value_count++;
@@ -299,8 +293,7 @@ int topic_tree_remove(struct topic_tree *tree, struct span pattern, uint32_t val
     if (place == node->value_count || node->values[place] != value)
         return -1;
     node->value_count--;
-    memmove(&node->values[place], &node->values[place + 1],
-            (node->value_count - place) * sizeof(value));
+    memmove(&node->values[place], &node->values[place + 1], (node->value_count - place) * sizeof(value));
     tree->value_count--;
     tree->version++;
     node_prune(tree, at);

@@ -12,8 +12,7 @@
 #include <stdlib.h>
 
 /* Into the set of this step, once, and with it what # matching no word at all leads to. */
-static inline uint32_t set_put(struct topic_tree *tree, uint32_t *set, uint32_t count,
-                               uint32_t node)
+static inline uint32_t set_put(struct topic_tree *tree, uint32_t *set, uint32_t count, uint32_t node)
 {
     while (node != NOWHERE && tree->nodes[node].mark != tree->mark) {
         tree->nodes[node].mark = tree->mark;
@@ -24,8 +23,7 @@ static inline uint32_t set_put(struct topic_tree *tree, uint32_t *set, uint32_t 
 }
 
 /* One word on. */
-static uint32_t set_step(struct topic_tree *tree, const uint32_t *set, uint32_t count,
-                         uint32_t *next, struct span word)
+static uint32_t set_step(struct topic_tree *tree, const uint32_t *set, uint32_t count, uint32_t *next, struct span word)
 {
     uint64_t hash = topic_hash(tree, word);
     uint32_t next_count = 0;
@@ -38,8 +36,7 @@ static uint32_t set_step(struct topic_tree *tree, const uint32_t *set, uint32_t 
             next_count = set_put(tree, next, next_count, set[i]);
         next_count = set_put(tree, next, next_count, node->star);
         if (node->literals > 0)
-            next_count = set_put(tree, next, next_count,
-                                 tree->edges[topic_edge(tree, set[i], word, hash)].to);
+            next_count = set_put(tree, next, next_count, tree->edges[topic_edge(tree, set[i], word, hash)].to);
     }
     return next_count;
 }

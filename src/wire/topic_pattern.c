@@ -7,8 +7,7 @@
  * could. */
 bool topic_matches(struct span pattern, struct span key)
 {
-    struct topic_words left = topic_words(pattern), right = topic_words(key), left_retry = {0},
-                       right_retry = {0};
+    struct topic_words left = topic_words(pattern), right = topic_words(key), left_retry = {0}, right_retry = {0};
     bool retry = false;
     struct span a, b;
 
@@ -64,8 +63,7 @@ bool topic_overlap(struct span a, struct span b)
                 row[j] = row[j + 1] || (i < m && below[j]);
             else
                 row[j] = i < m && j < n && below[j + 1] &&
-                         (span_is(left[i], "*") || span_is(right[j], "*") ||
-                          span_equal(left[i], right[j]));
+                         (span_is(left[i], "*") || span_is(right[j], "*") || span_equal(left[i], right[j]));
         }
     }
     return rows[0][0];

@@ -92,13 +92,11 @@ static inline uint64_t topic_hash(const struct topic_tree *tree, struct span wor
 
 static inline size_t topic_edge_home(const struct topic_tree *tree, uint32_t from, uint64_t hash)
 {
-    return (size_t)((hash ^ from * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu >> 32) &
-           (tree->edge_size - 1);
+    return (size_t)((hash ^ from * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu >> 32) & (tree->edge_size - 1);
 }
 
 /* Where the edge from `from` by a word of this hash stands, or the free place where it would. */
-static inline size_t topic_edge(const struct topic_tree *tree, uint32_t from, struct span word,
-                                uint64_t hash)
+static inline size_t topic_edge(const struct topic_tree *tree, uint32_t from, struct span word, uint64_t hash)
 {
     for (size_t at = topic_edge_home(tree, from, hash);; at = (at + 1) & (tree->edge_size - 1)) {
         const struct topic_edge *edge = &tree->edges[at];

@@ -33,8 +33,8 @@ struct bench {
     struct dispatch_queue *queue;
     struct event_base *base;
     struct slot *slot;
-    void *settings;                          /* forward's own, all fallbacks */
-    struct buf in, out;                      /* a batch of deliveries; what goes out */
+    void *settings;     /* forward's own, all fallbacks */
+    struct buf in, out; /* a batch of deliveries; what goes out */
     struct outgoing *unconfirmed, **end;
     uint64_t acked, emitted, out_bytes;
 };

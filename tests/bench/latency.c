@@ -194,8 +194,8 @@ static void probe_report(struct probe *probe)
     qsort(probe->samples, count, sizeof(*probe->samples), sample_compare);
     for (size_t i = 0; i < HARK_COUNT(us); i++)
         us[i] = (double)probe->samples[(uint64_t)(us[i] * (double)(count - 1))] / 1e3;
-    printf("{\"messages\": %lu, \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n", count, us[0],
-           us[1], us[2], us[3]);
+    printf("{\"messages\": %lu, \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n", count,
+           us[0], us[1], us[2], us[3]);
 }
 
 int main(int argc, char **argv)

@@ -50,15 +50,15 @@ static void measured_stop(struct measured *measured)
     measured->cpu = (double)(bench_cpu() - measured->cpu_started) / 1e3;
 }
 
-static void measured_print(const struct measured *measured, const struct load_options *options,
-                           uint64_t reads, uint64_t writes)
+static void measured_print(const struct measured *measured, const struct load_options *options, uint64_t reads,
+                           uint64_t writes)
 {
     double messages = (double)options->messages;
 
     printf("{\"messages\": %lu, \"seconds\": %.6f, \"rate\": %.0f, \"client_cpu_us\": %.3f, "
            "\"reads_per_message\": %.4f, \"writes_per_message\": %.4f}\n",
-           options->messages, measured->seconds, messages / measured->seconds,
-           measured->cpu / messages, (double)reads / messages, (double)writes / messages);
+           options->messages, measured->seconds, messages / measured->seconds, measured->cpu / messages,
+           (double)reads / messages, (double)writes / messages);
 }
 
 /* Until the queue holds all messages: what waits in a socket does not count as taken. */
@@ -72,8 +72,7 @@ static void load_await_ready(struct load_line *line, const struct load_options *
             give_up = bench_now() + LOAD_PATIENCE;
         before = ready;
         if (bench_now() > give_up) {
-            fprintf(stderr, "load: the queue stays at %lu of %lu messages\n", ready,
-                    options->messages);
+            fprintf(stderr, "load: the queue stays at %lu of %lu messages\n", ready, options->messages);
             exit(1);
         }
         poll(NULL, 0, LOAD_WATCH_MS);
@@ -145,9 +144,8 @@ static void load_both(const struct load_options *options)
     load_consumer_open(&consumer, options);
     measured_start(&measured);
     while (!load_publisher_done(&publisher) || !load_consumer_done(&consumer)) {
-        struct pollfd polled[] = {
-            load_line_poll(&publisher.line, load_publisher_wants_write(&publisher)),
-            load_line_poll(&consumer.line, false)};
+        struct pollfd polled[] = {load_line_poll(&publisher.line, load_publisher_wants_write(&publisher)),
+                                  load_line_poll(&consumer.line, false)};
 
         load_wait(polled, HARK_COUNT(polled), 0);
         if (polled[1].revents)
@@ -184,10 +182,8 @@ static void load_run(const char *command, const struct load_options *options)
     static const struct {
         const char *name;
         void (*run)(const struct load_options *options);
-    } commands[] = {{"publish", load_publish},
-                    {"consume", load_consume},
-                    {"both", load_both},
-                    {"latency", load_latency}};
+    } commands[] = {
+        {"publish", load_publish}, {"consume", load_consume}, {"both", load_both}, {"latency", load_latency}};
     struct load_line line;
 
     for (size_t i = 0; i < HARK_COUNT(commands); i++) {
@@ -263,11 +259,8 @@ static bool load_option(struct load_options *options, int option, const char *va
 
 int main(int argc, char **argv)
 {
-    static struct load_options options = {.port = 5672,
-                                          .queue = "load",
-                                          .keys = HARK_COUNT(bench_keys),
-                                          .body = BENCH_BODY,
-                                          .rate = 1000};
+    static struct load_options options = {
+        .port = 5672, .queue = "load", .keys = HARK_COUNT(bench_keys), .body = BENCH_BODY, .rate = 1000};
     int option;
 
     while ((option = getopt(argc, argv, "P:n:b:q:x:k:ipdc:f:a:r:KE")) != -1)

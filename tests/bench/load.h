@@ -105,8 +105,7 @@ void load_publisher_init(struct load_publisher *publisher, const struct load_opt
 void load_publisher_open(struct load_publisher *publisher, const struct load_options *options);
 /* Puts one basic.publish with its content; returns where its message_id ends in `out`, if it has
  * one. */
-size_t load_put_message(struct buf *out, const struct load_options *options, unsigned key,
-                        const void *body);
+size_t load_put_message(struct buf *out, const struct load_options *options, unsigned key, const void *body);
 /* Writes what window and socket allow. */
 void load_publisher_write(struct load_publisher *publisher);
 bool load_publisher_wants_write(const struct load_publisher *publisher);

@@ -49,8 +49,8 @@ static void consumer_whole(struct load_consumer *consumer)
     uint64_t every = consumer->options->every;
 
     consumer->delivered++;
-    if (every > 0 && (consumer->delivered - consumer->acked >= every ||
-                      consumer->delivered == consumer->options->messages))
+    if (every > 0 &&
+        (consumer->delivered - consumer->acked >= every || consumer->delivered == consumer->options->messages))
         consumer_acknowledge(consumer);
 }
 
@@ -102,8 +102,7 @@ void load_consumer_read(struct load_consumer *consumer)
 
 bool load_consumer_done(const struct load_consumer *consumer)
 {
-    return consumer->delivered == consumer->options->messages &&
-           buf_length(&consumer->line.out) == 0;
+    return consumer->delivered == consumer->options->messages && buf_length(&consumer->line.out) == 0;
 }
 
 void load_consumer_close(struct load_consumer *consumer)

@@ -60,8 +60,7 @@ static void samples_print(struct samples *samples, const char *prefix)
     qsort(samples->values, samples->count, sizeof(*samples->values), samples_compare);
     for (size_t i = 0; i < HARK_COUNT(shares); i++)
         printf(", \"%s%s_us\": %.1f", prefix, shares[i].name,
-               (double)samples->values[(uint64_t)(shares[i].share * (double)(samples->count - 1))] /
-                   1e3);
+               (double)samples->values[(uint64_t)(shares[i].share * (double)(samples->count - 1))] / 1e3);
     free(samples->values);
 }
 
@@ -93,8 +92,7 @@ static void probe_send(struct probe *probe, int64_t due)
 static void probe_turn(struct probe *probe, int64_t until)
 {
     struct load_publisher *publisher = &probe->publisher;
-    struct pollfd polled[] = {load_line_poll(&publisher->line, false),
-                              load_line_poll(&probe->consumer.line, false)};
+    struct pollfd polled[] = {load_line_poll(&publisher->line, false), load_line_poll(&probe->consumer.line, false)};
     uint64_t confirmed = publisher->confirmed;
 
     load_wait(polled, HARK_COUNT(polled), until);

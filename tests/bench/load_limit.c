@@ -77,9 +77,8 @@ void load_limit(const struct load_options *options)
     consumer.fd = out[0];
     started = bench_now();
     while (arrived < options->messages) {
-        struct pollfd polled[] = {
-            load_line_poll(&publisher.line, load_publisher_wants_write(&publisher)),
-            load_line_poll(&consumer, false)};
+        struct pollfd polled[] = {load_line_poll(&publisher.line, load_publisher_wants_write(&publisher)),
+                                  load_line_poll(&consumer, false)};
 
         load_wait(polled, HARK_COUNT(polled), 0);
         if (polled[1].revents)
@@ -88,6 +87,5 @@ void load_limit(const struct load_options *options)
             load_publisher_write(&publisher);
     }
     seconds = (double)(bench_now() - started) / 1e9;
-    printf("{\"messages\": %lu, \"seconds\": %.6f, \"rate\": %.0f}\n", arrived, seconds,
-           (double)arrived / seconds);
+    printf("{\"messages\": %lu, \"seconds\": %.6f, \"rate\": %.0f}\n", arrived, seconds, (double)arrived / seconds);
 }

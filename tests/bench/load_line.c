@@ -27,8 +27,8 @@ static _Noreturn void line_refused(const struct load_frame *frame)
     unsigned code = raw_take_u16(&args);
     struct span text = raw_take_short(&args);
 
-    fprintf(stderr, "load: the broker sent method %u.%u: %u %.*s\n", frame->id >> 16,
-            frame->id & 0xFFFF, code, (int)text.length, (const char *)text.data);
+    fprintf(stderr, "load: the broker sent method %u.%u: %u %.*s\n", frame->id >> 16, frame->id & 0xFFFF, code,
+            (int)text.length, (const char *)text.data);
     exit(1);
 }
 
@@ -131,8 +131,8 @@ void load_line_call(struct load_line *line, uint32_t id, struct load_frame *fram
                 continue;
             if (frame->type == RAW_METHOD && frame->id == id)
                 return;
-            fprintf(stderr, "load: waiting for method %u.%u: a frame of type %d, method %u.%u\n",
-                    id >> 16, id & 0xFFFF, frame->type, frame->id >> 16, frame->id & 0xFFFF);
+            fprintf(stderr, "load: waiting for method %u.%u: a frame of type %d, method %u.%u\n", id >> 16, id & 0xFFFF,
+                    frame->type, frame->id >> 16, frame->id & 0xFFFF);
             exit(1);
         }
         if (!load_line_read(line)) {
@@ -148,9 +148,8 @@ void load_line_call(struct load_line *line, uint32_t id, struct load_frame *fram
 
 static bool line_connect(struct load_line *line, int port, bool wait)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1;
 
     line->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -234,8 +233,7 @@ void load_line_close(struct load_line *line)
 #define DECLARE_PASSIVE 1
 #define DECLARE_DURABLE 2
 
-static uint64_t line_declare(struct load_line *line, const struct load_options *options,
-                             unsigned bits)
+static uint64_t line_declare(struct load_line *line, const struct load_options *options, unsigned bits)
 {
     size_t method = raw_method(&line->out, LOAD_CHANNEL, RAW_QUEUE_DECLARE);
     struct load_frame frame;

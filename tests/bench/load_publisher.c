@@ -22,8 +22,7 @@ static void put_plain_content(struct buf *out, bool persistent, const void *body
     raw_end(out, frame);
 }
 
-size_t load_put_message(struct buf *out, const struct load_options *options, unsigned key,
-                        const void *body)
+size_t load_put_message(struct buf *out, const struct load_options *options, unsigned key, const void *body)
 {
     size_t method = raw_method(out, LOAD_CHANNEL, RAW_PUBLISH), id_end;
 
@@ -59,8 +58,8 @@ static void publisher_build(struct load_publisher *publisher)
             if (publisher->ends == NULL || publisher->id_ends == NULL)
                 load_die("block");
         }
-        publisher->id_ends[publisher->count] = load_put_message(
-            block, options, (unsigned)(publisher->count % options->keys), body);
+        publisher->id_ends[publisher->count] = load_put_message(block, options,
+                                                                (unsigned)(publisher->count % options->keys), body);
         publisher->ends[publisher->count++] = buf_length(block);
     }
     free(body);

@@ -28,8 +28,8 @@ static void queues_exchange(amqp_connection_state_t connection, const char *name
 
 static uint32_t queues_count(amqp_connection_state_t connection, const char *name)
 {
-    amqp_queue_declare_ok_t *ok =
-        amqp_queue_declare(connection, 1, amqp_cstring_bytes(name), 1, 1, 0, 0, amqp_empty_table);
+    amqp_queue_declare_ok_t *ok = amqp_queue_declare(connection, 1, amqp_cstring_bytes(name), 1, 1, 0, 0,
+                                                     amqp_empty_table);
     uint32_t count;
 
     bench_check(connection, name);
@@ -77,8 +77,8 @@ static int queues_fill(amqp_connection_state_t connection, uint32_t messages, in
         snprintf(id, sizeof(id), "%.28s%08x", RAW_MESSAGE_ID, number);
         properties.message_id = amqp_cstring_bytes(id);
         status = amqp_basic_publish(connection, 1, amqp_cstring_bytes("bench.in"),
-                                    amqp_cstring_bytes(bench_keys[number % HARK_COUNT(bench_keys)]), 0, 0,
-                                    &properties, (amqp_bytes_t){.len = sizeof(body), .bytes = body});
+                                    amqp_cstring_bytes(bench_keys[number % HARK_COUNT(bench_keys)]), 0, 0, &properties,
+                                    (amqp_bytes_t){.len = sizeof(body), .bytes = body});
         if (status != AMQP_STATUS_OK)
             bench_die("basic.publish", status);
     }
@@ -115,8 +115,8 @@ static int queues_watch(amqp_connection_state_t connection, uint32_t messages)
         if (seen < messages)
             poll(NULL, 0, WATCH_MS);
     }
-    printf("{\"messages\": %u, \"seconds\": %.6f, \"first_ns\": %ld}\n", seen - at_first,
-           (double)(last - first) / 1e9, first);
+    printf("{\"messages\": %u, \"seconds\": %.6f, \"first_ns\": %ld}\n", seen - at_first, (double)(last - first) / 1e9,
+           first);
     return 0;
 }
 

@@ -218,8 +218,7 @@ int main(int argc, char **argv)
 
     seconds = (double)(bench_now() - relay.started) / 1e9;
     printf("{\"messages\": %lu, \"seconds\": %.6f, \"rate\": %.0f, \"cpu_us\": %.3f}\n", relay.messages, seconds,
-           (double)relay.messages / seconds,
-           (double)(bench_cpu() - relay.cpu_started) / 1e3 / (double)relay.messages);
+           (double)relay.messages / seconds, (double)(bench_cpu() - relay.cpu_started) / 1e3 / (double)relay.messages);
     fflush(stdout);
     bench_disconnect(relay.connection);
     free(relay.body);

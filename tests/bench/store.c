@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define TURN 100              /* messages of one turn of the loop */
-#define PENDING (64u << 20)   /* above it the loop waits, as the broker does */
+#define TURN 100            /* messages of one turn of the loop */
+#define PENDING (64u << 20) /* above it the loop waits, as the broker does */
 #define LONELY 200
 
 static double now(void)
@@ -70,8 +70,8 @@ static struct message *message_of(size_t body)
 {
     static const uint8_t properties[] = {0x10, 0, 2};
     struct reply error;
-    struct message *message =
-        message_new(span_str("events"), span_str("user.signed-up"), span_of(properties, sizeof(properties)), body, &error);
+    struct message *message = message_new(span_str("events"), span_str("user.signed-up"),
+                                          span_of(properties, sizeof(properties)), body, &error);
 
     if (message == NULL)
         exit(1);

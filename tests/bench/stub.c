@@ -163,8 +163,7 @@ static void loop_report(struct loop *loop)
     loop->reported = true;
     stub->ended = bench_now();
     stub->cpu_ended = bench_cpu();
-    if (stub->rejected > 0 || stub->published != stub->messages ||
-        stub->body_bytes != stub->messages * stub->body) {
+    if (stub->rejected > 0 || stub->published != stub->messages || stub->body_bytes != stub->messages * stub->body) {
         fprintf(stderr, "stub: of %lu messages %lu published with %lu body bytes, %lu rejected\n", stub->messages,
                 stub->published, stub->body_bytes, stub->rejected);
         loop->failed = true;

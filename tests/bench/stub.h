@@ -31,10 +31,10 @@ struct stub {
 struct stub_window {
     bool active;
     uint16_t channel;
-    uint32_t size;       /* the prefetch */
+    uint32_t size; /* the prefetch */
     uint32_t unacked;
-    uint64_t next, low;  /* tags: the next to give, the lowest not settled */
-    uint8_t *settled;    /* ring of STUB_RING flags by tag */
+    uint64_t next, low;                        /* tags: the next to give, the lowest not settled */
+    uint8_t *settled;                          /* ring of STUB_RING flags by tag */
     struct buf frames[HARK_COUNT(bench_keys)]; /* one finished delivery per routing key */
     size_t tag_at[HARK_COUNT(bench_keys)], id_end[HARK_COUNT(bench_keys)];
 };

@@ -27,8 +27,8 @@ static void stub_put_flag(struct buf *out, const char *name)
 static void stub_peer_start(struct stub_peer *peer)
 {
     static const char *const capabilities[] = {
-        "publisher_confirms",  "exchange_exchange_bindings",   "basic.nack",       "consumer_cancel_notify",
-        "connection.blocked",  "authentication_failure_close", "per_consumer_qos", "consumer_priorities",
+        "publisher_confirms", "exchange_exchange_bindings",   "basic.nack",       "consumer_cancel_notify",
+        "connection.blocked", "authentication_failure_close", "per_consumer_qos", "consumer_priorities",
     };
     struct buf *out = &peer->out;
     size_t method = raw_method(out, 0, RAW_START), table, inner;

@@ -129,12 +129,11 @@ static void say(int fd, int second, const void *bytes, size_t length, bool reads
 /* To an open channel 1, as guest in "/". */
 static void shake_hands(int fd)
 {
-    static const uint8_t bytes[] =
-        "AMQP\0\0\x09\x01"
-        "\1\0\0\0\0\0\x24\0\x0a\0\x0b\0\0\0\0\5PLAIN\0\0\0\x0c\0guest\0guest\5en_US\xce"
-        "\1\0\0\0\0\0\x0c\0\x0a\0\x1f\0\x0a\0\2\0\0\0\0\xce"
-        "\1\0\0\0\0\0\x08\0\x0a\0\x28\1/\0\0\xce"
-        "\1\0\1\0\0\0\x05\0\x14\0\x0a\0\xce";
+    static const uint8_t bytes[] = "AMQP\0\0\x09\x01"
+                                   "\1\0\0\0\0\0\x24\0\x0a\0\x0b\0\0\0\0\5PLAIN\0\0\0\x0c\0guest\0guest\5en_US\xce"
+                                   "\1\0\0\0\0\0\x0c\0\x0a\0\x1f\0\x0a\0\2\0\0\0\0\xce"
+                                   "\1\0\0\0\0\0\x08\0\x0a\0\x28\1/\0\0\xce"
+                                   "\1\0\1\0\0\0\x05\0\x14\0\x0a\0\xce";
 
     say(fd, -1, bytes, sizeof(bytes) - 1, true);
 }
@@ -177,8 +176,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         broker->unacked_count != 0)
         abort();
     vhost = broker_vhost(broker, span_str("/"));
-    HASH_ITER(hh, vhost->queues, queue, next)
-    {
+    HASH_ITER (hh, vhost->queues, queue, next) {
         queue_delete(queue);
     }
     broker_remove_vhost(vhost);

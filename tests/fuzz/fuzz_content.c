@@ -25,9 +25,8 @@ static void whole(const struct content *content, struct message *message)
         if (entry.whole.data < message->bytes)
             abort();
     properties_put(&out, &properties);
-    if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 ||
-        again.flags != properties.flags || again.flags != message->properties.flags ||
-        !span_equal(again.message_id, message_id(message)))
+    if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 || again.flags != properties.flags ||
+        again.flags != message->properties.flags || !span_equal(again.message_id, message_id(message)))
         abort();
     buf_free(&out);
     message_drop(message);

@@ -114,8 +114,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     log_divert(ignore_line, NULL);
     memcpy(text, data, size);
     text[size] = 0;
-    if (definitions_parse("fuzz.json", text, size, &ops, users, error, sizeof(error)) == 0 ? error[0] != 0
-                                                                               : strncmp(error, "fuzz.json: ", 11) != 0)
+    if (definitions_parse("fuzz.json", text, size, &ops, users, error, sizeof(error)) == 0
+            ? error[0] != 0
+            : strncmp(error, "fuzz.json: ", 11) != 0)
         abort();
     free(text);
     users_free(users);

@@ -27,8 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if (used <= 0)
             break;
-        if (whole.payload.data != data + at + FRAME_HEAD ||
-            whole.payload.length + FRAME_OVERHEAD != (size_t)used)
+        if (whole.payload.data != data + at + FRAME_HEAD || whole.payload.length + FRAME_OVERHEAD != (size_t)used)
             abort();
         at += (size_t)used;
     }

@@ -37,8 +37,7 @@ static void both_ways(const struct frame *frame, enum method_from from, amqp_poo
         return;
     }
     method_put(&out, frame->channel, method.id, method.decoded);
-    if (out.failed ||
-        frame_cut(out.data, out.end, UINT32_MAX, &again, &error) != (ssize_t)out.end ||
+    if (out.failed || frame_cut(out.data, out.end, UINT32_MAX, &again, &error) != (ssize_t)out.end ||
         !same_bytes(frame->payload, again.payload))
         abort();
     /* Once uniform, it stays as it is. */
@@ -78,8 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (fast) {
             const amqp_basic_deliver_t *slow = method.decoded;
 
-            if (slow->delivery_tag != deliver.delivery_tag ||
-                slow->redelivered != deliver.redelivered ||
+            if (slow->delivery_tag != deliver.delivery_tag || slow->redelivered != deliver.redelivered ||
                 !span_equal(span_amqp(slow->consumer_tag), deliver.consumer_tag) ||
                 !span_equal(span_amqp(slow->routing_key), deliver.routing_key) ||
                 !span_equal(span_amqp(slow->exchange), deliver.exchange))

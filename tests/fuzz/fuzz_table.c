@@ -24,13 +24,12 @@ static int copy_values(struct span span, bool is_table, struct buf *out, bool *s
     while (is_table ? table_next(span, &cursor, &entry) : table_next_item(span, &cursor, &entry)) {
         bool nested = entry.kind == 'F' || entry.kind == 'A';
 
-        if (entry.whole.data < span.data ||
-            entry.whole.data + entry.whole.length > span.data + span.length ||
+        if (entry.whole.data < span.data || entry.whole.data + entry.whole.length > span.data + span.length ||
             (is_table && !table_find(span, entry.name, &found)))
             abort();
         *strange = *strange || entry.kind == 'U';
-        if (table_integer(&entry, &value) != (strchr("tbBsUuIilLT", entry.kind) != NULL) &&
-            entry.kind != 'L' && entry.kind != 'T')
+        if (table_integer(&entry, &value) != (strchr("tbBsUuIilLT", entry.kind) != NULL) && entry.kind != 'L' &&
+            entry.kind != 'T')
             abort();
         if (nested) {
             int inner = copy_values(entry.value, entry.kind == 'F', NULL, strange) + 1;
@@ -64,8 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     buf_put_span(&counted, table);
     table_end(&counted, position);
     init_amqp_pool(&pool, 4096);
-    if (!strange && (amqp_decode_table(amqp_span(buf_span(&counted)), &pool, &decoded, &offset) !=
-                         AMQP_STATUS_OK ||
+    if (!strange && (amqp_decode_table(amqp_span(buf_span(&counted)), &pool, &decoded, &offset) != AMQP_STATUS_OK ||
                      offset != buf_length(&counted)))
         abort();
     empty_amqp_pool(&pool);

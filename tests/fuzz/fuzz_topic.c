@@ -51,8 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (topic_tree_match(tree, key, values, FUZZ_PATTERNS) != found)
         abort();
     for (uint32_t i = 0; i < count; i++)
-        if (topic_tree_remove(tree, patterns[i], i) != 0 ||
-            topic_tree_remove(tree, patterns[i], i) == 0)
+        if (topic_tree_remove(tree, patterns[i], i) != 0 || topic_tree_remove(tree, patterns[i], i) == 0)
             abort();
     if (topic_tree_match(tree, key, values, FUZZ_PATTERNS) != 0)
         abort();

@@ -21,10 +21,10 @@ struct raw_client {
     int fd;
     struct buf in, out;
     amqp_pool_t pool;
-    amqp_method_t method; /* the newest of raw_next() */
+    amqp_method_t method;            /* the newest of raw_next() */
     size_t header_bytes, body_bytes; /* of contents, so far */
-    unsigned contents;    /* headers of contents, so far */
-    bool gone;            /* the broker has closed */
+    unsigned contents;               /* headers of contents, so far */
+    bool gone;                       /* the broker has closed */
 };
 
 void broking_begin(struct broker_kit *kit);

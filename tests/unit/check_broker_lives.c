@@ -4,8 +4,8 @@
 #include "unit/broker_kit.h"
 
 #include "broker/queue_private.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static struct broker_kit kit;
@@ -174,8 +174,6 @@ int main(void)
 {
     Suite *suite = suite_create("broker");
     TCase *tests = tcase_create("lives");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
@@ -187,9 +185,5 @@ int main(void)
     tcase_add_test(tests, a_long_chain_of_exchanges_goes_at_once);
     tcase_add_test(tests, many_bindings_of_one_key);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

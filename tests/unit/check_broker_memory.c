@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What clients can make the broker hold is bounded, and whoever is made to wait for memory goes on. */
 #include "unit/broker_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -274,8 +274,6 @@ int main(void)
 {
     Suite *suite = suite_create("broker");
     TCase *tests = tcase_create("memory");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
@@ -289,9 +287,5 @@ int main(void)
     tcase_add_test(tests, a_consumer_that_waits_holds_little);
     tcase_add_test(tests, an_alarm_ends_with_the_commit);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -3,8 +3,8 @@
 #include "unit/broker_kit.h"
 
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -56,9 +56,8 @@ static void crash(void)
 
 static amqp_table_entry_t text(const char *key, const char *value)
 {
-    return (amqp_table_entry_t){
-        .key = amqp_span(span_str(key)),
-        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_span(span_str(value))}};
+    return (amqp_table_entry_t){.key = amqp_span(span_str(key)),
+                                .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_span(span_str(value))}};
 }
 
 static amqp_table_entry_t number(const char *key, int64_t value)
@@ -146,9 +145,8 @@ START_TEST(messages_expire_after_a_restart)
 {
     amqp_table_entry_t entries[] = {text("x-dead-letter-exchange", ""), text("x-dead-letter-routing-key", "dead")};
     amqp_table_t arguments = {.num_entries = 2, .entries = entries};
-    struct properties properties = {.flags = PROPERTY_DELIVERY_MODE | PROPERTY_EXPIRATION,
-                                    .delivery_mode = 2,
-                                    .expiration = span_str("100")};
+    struct properties properties = {
+        .flags = PROPERTY_DELIVERY_MODE | PROPERTY_EXPIRATION, .delivery_mode = 2, .expiration = span_str("100")};
 
     raw_declare(&a, "dead", true, NULL);
     raw_declare(&a, "q", true, &arguments);
@@ -257,8 +255,6 @@ int main(void)
 {
     Suite *suite = suite_create("broker");
     TCase *tests = tcase_create("messages");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
@@ -270,9 +266,5 @@ int main(void)
     tcase_add_test(tests, bindings_of_exclusive_queues_go_with_them);
     tcase_add_test(tests, many_queues_are_found_again);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

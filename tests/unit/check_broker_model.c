@@ -8,8 +8,8 @@
 #include "broker/class.h"
 #include "broker/queue_private.h"
 #include "broker/publish.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -252,16 +252,10 @@ int main(void)
 {
     Suite *suite = suite_create("broker");
     TCase *tests = tcase_create("model");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, in_order, 0, 5);
     tcase_add_loop_test(tests, in_order_of_priorities, 0, 10);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/buf.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static void check_holds(const struct buf *buf, const void *bytes, size_t length)
@@ -168,8 +168,6 @@ int main(void)
 {
     Suite *suite = suite_create("buf");
     TCase *tests = tcase_create("buf");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, puts_are_big_endian);
@@ -180,8 +178,5 @@ int main(void)
     tcase_add_test(tests, printf_short_exact_and_long);
     tcase_add_test(tests, trims_only_when_empty);
     tcase_add_test(tests, out_of_memory_is_remembered);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

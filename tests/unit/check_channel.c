@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Channels against a fake server: numbers, closing from either side, and contents. */
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +46,11 @@ START_TEST(test_no_answer)
     static const struct {
         uint32_t id;
         const char *why;
-    } cases[] = {{AMQP_CHANNEL_OPEN_METHOD, "no answer to channel.open on channel 1 for 300 ms"},
-                 {AMQP_QUEUE_DECLARE_METHOD, "no answer to queue.declare on channel 1 for 300 ms"},
-                 {AMQP_BASIC_CONSUME_METHOD,
-                  "no answer to basic.consume or what was asked before it on channel 1 for 300 ms"},
-                 {AMQP_CHANNEL_CLOSE_METHOD, "no answer to channel.close on channel 1 for 300 ms"}};
+    } cases[] = {
+        {AMQP_CHANNEL_OPEN_METHOD, "no answer to channel.open on channel 1 for 300 ms"},
+        {AMQP_QUEUE_DECLARE_METHOD, "no answer to queue.declare on channel 1 for 300 ms"},
+        {AMQP_BASIC_CONSUME_METHOD, "no answer to basic.consume or what was asked before it on channel 1 for 300 ms"},
+        {AMQP_CHANNEL_CLOSE_METHOD, "no answer to channel.close on channel 1 for 300 ms"}};
     amqp_queue_declare_t declare = {.queue = amqp_span(span_str("q"))};
     amqp_basic_consume_t consume = {.queue = amqp_span(span_str("q"))};
     amqp_basic_qos_t qos = {0};
@@ -125,8 +126,10 @@ END_TEST
 
 START_TEST(test_channel_closed_by_server)
 {
-    amqp_channel_close_t close = {
-        .reply_code = 404, .reply_text = amqp_span(span_str("NOT_FOUND - no queue 'x'")), .class_id = 60, .method_id = 20};
+    amqp_channel_close_t close = {.reply_code = 404,
+                                  .reply_text = amqp_span(span_str("NOT_FOUND - no queue 'x'")),
+                                  .class_id = 60,
+                                  .method_id = 20};
 
     kit_start_channel();
     peer_say(peer, 1, AMQP_CHANNEL_CLOSE_METHOD, &close);
@@ -254,8 +257,6 @@ int main(void)
 {
     Suite *suite = suite_create("channel");
     TCase *channels = tcase_create("channels");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(channels, kit_setup, kit_teardown);
     tcase_add_test(channels, test_channels_open_and_close);
@@ -271,9 +272,5 @@ int main(void)
     tcase_add_test(channels, test_broken_content);
     suite_add_tcase(suite, channels);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

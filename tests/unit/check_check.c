@@ -2,8 +2,8 @@
 /* --check and --explain: what is found in a configuration, and what is rightly not. */
 #include "daemon/check.h"
 #include "daemon/explain.h"
+#include "suite.h"
 
-#include <check.h>
 #include <hark/listener.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +13,8 @@ struct forward {
 };
 
 static const struct hark_setting forward_settings[] = {
-    {.name = "exchange",
-     .type = HARK_STRING,
-     .offset = offsetof(struct forward, exchange),
-     .help = "where to"},
-    {.name = "routing_key",
-     .type = HARK_STRING,
-     .offset = offsetof(struct forward, routing_key),
-     .help = "which"},
+    {.name = "exchange", .type = HARK_STRING, .offset = offsetof(struct forward, exchange), .help = "where to"},
+    {.name = "routing_key", .type = HARK_STRING, .offset = offsetof(struct forward, routing_key), .help = "which"},
     {0},
 };
 
@@ -86,52 +80,41 @@ static const char *explain(const char *ini, const char *key, const char *exchang
 
 START_TEST(test_nothing_to_say)
 {
-    ck_assert_str_eq(
-        findings(EVENTS "[queue q]\nbind = events user.#\n" LISTENER("l", "on = user.#\n"), 0), "");
+    ck_assert_str_eq(findings(EVENTS "[queue q]\nbind = events user.#\n" LISTENER("l", "on = user.#\n"), 0), "");
     /* Through the default exchange, by the queue's name. */
     ck_assert_str_eq(findings("[queue q]\n" LISTENER("l", ""), 0), "");
-    ck_assert_str_eq(
-        findings("[queue q]\nbind = amq.topic a.*.b\n" LISTENER("l", "on = a.*.b\n"), 0), "");
+    ck_assert_str_eq(findings("[queue q]\nbind = amq.topic a.*.b\n" LISTENER("l", "on = a.*.b\n"), 0), "");
     /* Together they hear all. */
     ck_assert_str_eq(findings(EVENTS "[queue q]\nbind = events a.#\n" LISTENER("l", "on = a a.*\n")
                                   LISTENER("m", "on = a.*.*.#\n"),
                               0),
                      "");
-    ck_assert_str_eq(
-        findings(
-            "[exchange d]\ntype = direct\n[exchange f]\ntype = fanout\n[queue q]\nbind = d a.b\n"
-            "bind = f\n" LISTENER("l", ""),
-            0),
-        "");
+    ck_assert_str_eq(findings("[exchange d]\ntype = direct\n[exchange f]\ntype = fanout\n[queue q]\nbind = d a.b\n"
+                              "bind = f\n" LISTENER("l", ""),
+                              0),
+                     "");
     /* Others bind this queue. */
     ck_assert_str_eq(findings("[queue q]\ndeclare = no\n" LISTENER("l", "on = a.b\n"), 0), "");
-    ck_assert_str_eq(
-        findings("[queue hark.dead]\n[listener l]\nmodule = plain\nqueue = hark.dead\n", 0), "");
+    ck_assert_str_eq(findings("[queue hark.dead]\n[listener l]\nmodule = plain\nqueue = hark.dead\n", 0), "");
 }
 END_TEST
 
 START_TEST(test_unreachable)
 {
     ck_assert_str_eq(
-        findings(EVENTS "[queue q]\nbind = events user.*\n" LISTENER("l", "on = user.* order.#\n"),
-                 0),
+        findings(EVENTS "[queue q]\nbind = events user.*\n" LISTENER("l", "on = user.* order.#\n"), 0),
         "hark.ini:7: [listener l] warning: on = order.#: no binding of its queue q lets such a key through\n");
+    ck_assert_str_eq(findings("[queue q]\n" LISTENER("l", "on = a.b c.d\n"), 0),
+                     "hark.ini:5: [listener l] warning: on = a.b: no binding of its queue q lets such a key through\n"
+                     "hark.ini:5: [listener l] warning: on = c.d: no binding of its queue q lets such a key through\n"
+                     "hark.ini:5: [listener l] warning: it can never run: none of its patterns can be reached\n");
     ck_assert_str_eq(
-        findings("[queue q]\n" LISTENER("l", "on = a.b c.d\n"), 0),
-        "hark.ini:5: [listener l] warning: on = a.b: no binding of its queue q lets such a key through\n"
-        "hark.ini:5: [listener l] warning: on = c.d: no binding of its queue q lets such a key through\n"
-        "hark.ini:5: [listener l] warning: it can never run: none of its patterns can be reached\n");
-    ck_assert_str_eq(
-        findings("[exchange d]\ntype = direct\n[queue q]\nbind = d a.b\n" LISTENER(
-                     "l", "on = a.b a.c\n"),
-                 0),
+        findings("[exchange d]\ntype = direct\n[queue q]\nbind = d a.b\n" LISTENER("l", "on = a.b a.c\n"), 0),
         "hark.ini:8: [listener l] warning: on = a.c: no binding of its queue q lets such a key through\n");
     ck_assert_str_eq(
-        findings(
-            EVENTS
-            "[exchange inner]\ninternal = yes\nbind = events audit.#\n[queue q]\nbind = inner #\n" LISTENER(
-                "l", "on = user.a #.x\n") LISTENER("m", ""),
-            0),
+        findings(EVENTS "[exchange inner]\ninternal = yes\nbind = events audit.#\n[queue q]\nbind = inner #\n" LISTENER(
+                     "l", "on = user.a #.x\n") LISTENER("m", ""),
+                 0),
         "hark.ini:10: [listener l] warning: on = user.a: no binding of its queue q lets such a key through\n");
 }
 END_TEST
@@ -143,18 +126,13 @@ START_TEST(test_unheard)
         "hark.ini:3: [queue q] warning: bind = events user.#: lets keys through that no listener of this queue "
         "hears, such as \"user\": such messages go to the dead letters\n");
     ck_assert_str_eq(
-        findings(EVENTS "[queue q]\nbind = events user.#\n" LISTENER("l", "on = user.x.# user\n"),
-                 0),
+        findings(EVENTS "[queue q]\nbind = events user.#\n" LISTENER("l", "on = user.x.# user\n"), 0),
         "hark.ini:3: [queue q] warning: bind = events user.#: lets keys through that no listener of this queue "
         "hears, such as \"user.xx\": such messages go to the dead letters\n");
-    ck_assert_str_eq(findings("[exchange f]\ntype = fanout\n[queue q]\nbind = f\n" LISTENER(
-                                  "l", "on = #.# q.*\n"),
-                              0),
+    ck_assert_str_eq(findings("[exchange f]\ntype = fanout\n[queue q]\nbind = f\n" LISTENER("l", "on = #.# q.*\n"), 0),
                      "");
     ck_assert_str_eq(
-        findings("[exchange d]\ntype = direct\n[queue q]\nbind = d a.c\nbind = d a.b\n" LISTENER(
-                     "l", "on = a.b\n"),
-                 0),
+        findings("[exchange d]\ntype = direct\n[queue q]\nbind = d a.c\nbind = d a.b\n" LISTENER("l", "on = a.b\n"), 0),
         "hark.ini:4: [queue q] warning: bind = d a.c: no listener of this queue hears that key: its messages go "
         "to the dead letters\n");
     ck_assert_str_eq(
@@ -167,19 +145,16 @@ END_TEST
 START_TEST(test_names)
 {
     ck_assert_str_eq(
-        findings(EVENTS
-                 "[queue q]\nbind = event #\nbind = elsewhere #\n[queue r]\n" LISTENER("l", ""),
-                 0),
+        findings(EVENTS "[queue q]\nbind = event #\nbind = elsewhere #\n[queue r]\n" LISTENER("l", ""), 0),
         "hark.ini:3: [queue q] warning: bind = event #: there is no section [exchange event]; did you mean "
         "\"events\"?\n"
         "hark.ini:4: [queue q] warning: bind = elsewhere #: there is no section [exchange elsewhere]: it must "
         "exist already; with a section it is declared, or with `declare = no` known\n"
         "hark.ini:5: [queue r] note: no listener names it: it is declared and not consumed\n");
-    ck_assert_str_eq(
-        findings("[queue hark.retry.5]\n", -1),
-        "hark.ini: [hark] note: there is no [listener NAME]: nothing will be consumed\n"
-        "hark.ini:1: [queue hark.retry.5] error: names that begin with hark.retry. are harkd's own\n"
-        "hark.ini:1: [queue hark.retry.5] note: no listener names it: it is declared and not consumed\n");
+    ck_assert_str_eq(findings("[queue hark.retry.5]\n", -1),
+                     "hark.ini: [hark] note: there is no [listener NAME]: nothing will be consumed\n"
+                     "hark.ini:1: [queue hark.retry.5] error: names that begin with hark.retry. are harkd's own\n"
+                     "hark.ini:1: [queue hark.retry.5] note: no listener names it: it is declared and not consumed\n");
     ck_assert_str_eq(
         findings("[queue q]\n" LISTENER("l", "on = user.sig* #\n"), 0),
         "hark.ini:5: [listener l] warning: user.sig*: * and # are wildcards as whole words only; here they "
@@ -191,17 +166,13 @@ END_TEST
 START_TEST(test_general)
 {
     ck_assert_str_eq(
-        findings(
-            "[hark]\nurl = amqp://me@h\ntls_server_name = h\nconfirm = no\n[queue q]\n" LISTENER(
-                "l", ""),
-            0),
+        findings("[hark]\nurl = amqp://me@h\ntls_server_name = h\nconfirm = no\n[queue q]\n" LISTENER("l", ""), 0),
         "hark.ini:2: [hark] warning: no password for the user me: RabbitMQ refuses an empty one; set "
         "password_file\n"
         "hark.ini:2: [hark] warning: keys about TLS have no effect: url is not amqps://\n"
         "hark.ini:4: [hark] note: confirm = no: messages that listeners emit can be lost\n");
-    ck_assert_str_eq(
-        findings("[hark]\nurl = amqps://h\ntls_verify = no\n[queue q]\n" LISTENER("l", ""), 0),
-        "hark.ini:3: [hark] warning: tls_verify = no: whoever answers at that address is trusted\n");
+    ck_assert_str_eq(findings("[hark]\nurl = amqps://h\ntls_verify = no\n[queue q]\n" LISTENER("l", ""), 0),
+                     "hark.ini:3: [hark] warning: tls_verify = no: whoever answers at that address is trusted\n");
 }
 END_TEST
 
@@ -212,10 +183,8 @@ START_TEST(test_dead_letters)
                               0),
                      "");
     ck_assert_str_eq(
-        findings(
-            "[hark]\ndead_letter = d\n[exchange d]\ntype = direct\ninternal = yes\n[queue q]\n" LISTENER(
-                "l", ""),
-            -1),
+        findings("[hark]\ndead_letter = d\n[exchange d]\ntype = direct\ninternal = yes\n[queue q]\n" LISTENER("l", ""),
+                 -1),
         "hark.ini:2: [hark] warning: dead_letter = d: a direct exchange; dead letters keep their keys, which "
         "reach the queue d through a topic or fanout exchange only\n"
         "hark.ini:5: [exchange d] error: it takes the dead letters, and nobody may publish to an internal "
@@ -230,9 +199,9 @@ END_TEST
 START_TEST(test_emit)
 {
     ck_assert_str_eq(
-        findings("[exchange inner]\ninternal = yes\n[queue q]\n[queue r]\nbind = inner\n" LISTENER(
-                     "l", "emit = inner k\n"),
-                 -1),
+        findings(
+            "[exchange inner]\ninternal = yes\n[queue q]\n[queue r]\nbind = inner\n" LISTENER("l", "emit = inner k\n"),
+            -1),
         "hark.ini:4: [queue r] note: no listener names it: it is declared and not consumed\n"
         "hark.ini:9: [listener l] error: emit: the exchange inner is internal: nobody may publish to it\n"
         "hark.ini:9: [listener l] warning: emit: no queue here is bound to inner for the key k; unless one is "
@@ -246,11 +215,9 @@ START_TEST(test_emit)
         "hark.ini:2: [listener l] warning: neither emit nor exchange is set: what it emits has nowhere to go\n");
     /* An alternate exchange takes what nothing else does. */
     ck_assert_str_eq(
-        findings(
-            EVENTS
-            "argument.alternate-exchange = amq.fanout\n[queue q]\n[queue r]\nbind = amq.fanout\n" LISTENER(
-                "l", "emit = events k\n"),
-            0),
+        findings(EVENTS "argument.alternate-exchange = amq.fanout\n[queue q]\n[queue r]\nbind = amq.fanout\n" LISTENER(
+                     "l", "emit = events k\n"),
+                 0),
         "hark.ini:4: [queue r] note: no listener names it: it is declared and not consumed\n");
 }
 END_TEST
@@ -264,19 +231,18 @@ START_TEST(test_cycles)
         "is dead-lettered after 32 hops\n");
     ck_assert_str_eq(
         findings(EVENTS "[queue q]\nbind = events #\n" LISTENER("a", "on = a\nemit = events b\n")
-                     LISTENER("b", "on = b\nemit = events c\n") LISTENER(
-                         "c", "on = c\nemit = events a\n") LISTENER("d", "emit = \"\" elsewhere\n"),
+                     LISTENER("b", "on = b\nemit = events c\n") LISTENER("c", "on = c\nemit = events a\n")
+                         LISTENER("d", "emit = \"\" elsewhere\n"),
                  0),
         "hark.ini:22: [listener d] warning: emit: there is no section [queue elsewhere]; what no queue takes "
         "comes back, and its event is retried\n"
         "hark.ini:8: [listener a] warning: what it emits can come back to it: a -> b -> c -> a; a message that "
         "goes round is dead-lettered after 32 hops\n");
     /* A chain is no circle. */
-    ck_assert_str_eq(
-        findings(EVENTS "[queue q]\nbind = events *\n" LISTENER("a", "on = a\nemit = events b\n")
-                     LISTENER("b", "on = b\nemit = events c\n") LISTENER("c", "on = *\n"),
-                 0),
-        "");
+    ck_assert_str_eq(findings(EVENTS "[queue q]\nbind = events *\n" LISTENER("a", "on = a\nemit = events b\n")
+                                  LISTENER("b", "on = b\nemit = events c\n") LISTENER("c", "on = *\n"),
+                              0),
+                     "");
     /* A module's own keys, with a placeholder. */
     ck_assert_str_eq(
         findings(EVENTS "[queue q]\nbind = events a.#\n[listener l]\nmodule = forward\nqueue = q\n"
@@ -284,13 +250,11 @@ START_TEST(test_cycles)
                  0),
         "hark.ini:4: [listener l] warning: what it emits can come back to it: l -> l; a message that goes round "
         "is dead-lettered after 32 hops\n");
-    ck_assert_str_eq(
-        findings(
-            EVENTS
-            "[queue q]\nbind = events a.#\n[listener l]\nmodule = forward\nqueue = q\non = a.#\n"
-            "exchange = {header.x}\nrouting_key = a\n",
-            0),
-        "");
+    ck_assert_str_eq(findings(EVENTS
+                              "[queue q]\nbind = events a.#\n[listener l]\nmodule = forward\nqueue = q\non = a.#\n"
+                              "exchange = {header.x}\nrouting_key = a\n",
+                              0),
+                     "");
 }
 END_TEST
 
@@ -302,8 +266,8 @@ START_TEST(test_many)
 
     used = (size_t)snprintf(ini, size, EVENTS "[queue q]\nbind = events #\n");
     for (int i = 0; i < 100; i++)
-        used += (size_t)snprintf(ini + used, size - used,
-                                 "[listener l%d]\nmodule = plain\nqueue = q\nemit = events\n", i);
+        used += (size_t)snprintf(ini + used, size - used, "[listener l%d]\nmodule = plain\nqueue = q\nemit = events\n",
+                                 i);
     ck_assert_ptr_nonnull(strstr(findings(ini, 0), "l99 -> l99"));
     ck_assert_ptr_nonnull(strstr(explain(ini, "a", "events", 0), "... and more"));
     ck_assert_uint_lt(strlen(text), 200000);
@@ -313,41 +277,37 @@ END_TEST
 
 START_TEST(test_explain)
 {
-    static const char ini[] = EVENTS
-        "[exchange inner]\ninternal = yes\nbind = events audit.#\n"
-        "[queue signups]\nbind = events user.#\n"
-        "[queue audit]\nbind = inner audit.login\n"
-        "[listener welcome-mail]\nmodule = plain\nqueue = signups\non = user.signed-up\n"
-        "emit = events audit.login\n"
-        "[listener auditor]\nmodule = plain\nqueue = audit\n";
+    static const char ini[] = EVENTS "[exchange inner]\ninternal = yes\nbind = events audit.#\n"
+                                     "[queue signups]\nbind = events user.#\n"
+                                     "[queue audit]\nbind = inner audit.login\n"
+                                     "[listener welcome-mail]\nmodule = plain\nqueue = signups\non = user.signed-up\n"
+                                     "emit = events audit.login\n"
+                                     "[listener auditor]\nmodule = plain\nqueue = audit\n";
 
-    ck_assert_str_eq(
-        explain(ini, "user.signed-up", NULL, 0),
-        "user.signed-up, published to events (topic exchange):\n"
-        "  -> queue signups\n"
-        "    bind = events user.# (hark.ini:6)\n"
-        "    runs welcome-mail (hark.ini:9, module plain), on = user.signed-up\n"
-        "      emits to events (topic exchange) with the key audit.login\n"
-        "        -> queue audit\n"
-        "          through inner: bind = events audit.# (hark.ini:4)\n"
-        "          bind = inner audit.login (hark.ini:8)\n"
-        "          runs auditor (hark.ini:14, module plain), on = #\n"
-        "\n"
-        "user.signed-up: no queue here takes it when it is published to inner, \"\"\n");
+    ck_assert_str_eq(explain(ini, "user.signed-up", NULL, 0),
+                     "user.signed-up, published to events (topic exchange):\n"
+                     "  -> queue signups\n"
+                     "    bind = events user.# (hark.ini:6)\n"
+                     "    runs welcome-mail (hark.ini:9, module plain), on = user.signed-up\n"
+                     "      emits to events (topic exchange) with the key audit.login\n"
+                     "        -> queue audit\n"
+                     "          through inner: bind = events audit.# (hark.ini:4)\n"
+                     "          bind = inner audit.login (hark.ini:8)\n"
+                     "          runs auditor (hark.ini:14, module plain), on = #\n"
+                     "\n"
+                     "user.signed-up: no queue here takes it when it is published to inner, \"\"\n");
     ck_assert_str_eq(explain(ini, "user.left", "events", 1),
                      "user.left, published to events (topic exchange):\n"
                      "  -> queue signups\n"
                      "    bind = events user.# (hark.ini:6)\n"
                      "    no listener of this queue hears it: to the dead letters\n");
-    ck_assert_str_eq(
-        explain(ini, "audit", "", 0),
-        "audit, published to \"\" (default exchange):\n"
-        "  -> queue audit\n"
-        "    its name: the default exchange brings each key to the queue of that name\n"
-        "    runs auditor (hark.ini:14, module plain), on = #\n");
-    ck_assert_str_eq(
-        explain(ini, "nothing", NULL, 1),
-        "nothing: no queue here takes it when it is published to events, inner, \"\"\n");
+    ck_assert_str_eq(explain(ini, "audit", "", 0),
+                     "audit, published to \"\" (default exchange):\n"
+                     "  -> queue audit\n"
+                     "    its name: the default exchange brings each key to the queue of that name\n"
+                     "    runs auditor (hark.ini:14, module plain), on = #\n");
+    ck_assert_str_eq(explain(ini, "nothing", NULL, 1),
+                     "nothing: no queue here takes it when it is published to events, inner, \"\"\n");
     ck_assert_str_eq(explain(ini, "x", "elsewhere", 1),
                      "x, published to elsewhere (exchange that is not in the file):\n"
                      "  no queue here takes it\n");
@@ -356,17 +316,17 @@ END_TEST
 
 START_TEST(test_explain_circle)
 {
-    ck_assert_str_eq(explain(EVENTS "[queue q]\nbind = events #\n" LISTENER("l", "emit = events\n"),
-                             "a.b", "events", 0),
-                     "a.b, published to events (topic exchange):\n"
-                     "  -> queue q\n"
-                     "    bind = events # (hark.ini:3)\n"
-                     "    runs l (hark.ini:4, module plain), on = #\n"
-                     "      emits to events (topic exchange) with the key a.b\n"
-                     "        -> queue q\n"
-                     "          bind = events # (hark.ini:3)\n"
-                     "          runs l (hark.ini:4, module plain), on = #\n"
-                     "            and so on: it has been here before\n");
+    ck_assert_str_eq(
+        explain(EVENTS "[queue q]\nbind = events #\n" LISTENER("l", "emit = events\n"), "a.b", "events", 0),
+        "a.b, published to events (topic exchange):\n"
+        "  -> queue q\n"
+        "    bind = events # (hark.ini:3)\n"
+        "    runs l (hark.ini:4, module plain), on = #\n"
+        "      emits to events (topic exchange) with the key a.b\n"
+        "        -> queue q\n"
+        "          bind = events # (hark.ini:3)\n"
+        "          runs l (hark.ini:4, module plain), on = #\n"
+        "            and so on: it has been here before\n");
 }
 END_TEST
 
@@ -383,8 +343,6 @@ int main(void)
 {
     Suite *suite = suite_create("check");
     TCase *cases = tcase_create("check"), *explains = tcase_create("explain");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(cases, NULL, teardown);
     tcase_add_test(cases, test_nothing_to_say);
@@ -402,9 +360,5 @@ int main(void)
     tcase_add_test(explains, test_explain_circle);
     tcase_add_test(explains, test_explain_mistakes);
     suite_add_tcase(suite, explains);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* The configuration: what a file turns into, and each complaint word by word. */
 #include "base/log.h"
 #include "daemon/config.h"
+#include "suite.h"
 
-#include <check.h>
 #include <hark/listener.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +23,8 @@ static const struct hark_setting mail_settings[] = {
      .offset = offsetof(struct mail, command),
      .required = true,
      .help = "program and arguments"},
-    {.name = "room",
-     .type = HARK_SIZE,
-     .offset = offsetof(struct mail, room),
-     .fallback = "1M",
-     .help = "how much"},
-    {.name = "header.",
-     .type = HARK_MAP,
-     .offset = offsetof(struct mail, headers),
-     .help = "headers"},
+    {.name = "room", .type = HARK_SIZE, .offset = offsetof(struct mail, room), .fallback = "1M", .help = "how much"},
+    {.name = "header.", .type = HARK_MAP, .offset = offsetof(struct mail, headers), .help = "headers"},
     {0},
 };
 
@@ -58,11 +51,8 @@ static const struct hark_module mail = {.api = HARK_API,
                                         .check = check_mail};
 static const struct hark_module plain = {.api = HARK_API, .name = "plain", .help = "has no keys"};
 static const struct hark_module old = {.api = HARK_API - 1, .name = "old", .help = "is old"};
-static const struct hark_module clash = {.api = HARK_API,
-                                         .name = "clash",
-                                         .help = "clashes",
-                                         .settings = clash_settings,
-                                         .settings_size = 64};
+static const struct hark_module clash = {
+    .api = HARK_API, .name = "clash", .help = "clashes", .settings = clash_settings, .settings_size = 64};
 
 extern const struct hark_module *const hark_modules[];
 const struct hark_module *const hark_modules[] = {&mail, &plain, &old, &clash, NULL};
@@ -108,8 +98,7 @@ static const char *bad(const char *text)
     ck_assert_ptr_null(config);
     ck_assert_uint_gt(errors.count, 0);
     for (size_t i = 0; i < errors.count; i++)
-        used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? "\n" : "",
-                                 errors.lines[i]);
+        used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? "\n" : "", errors.lines[i]);
     return all;
 }
 
@@ -139,9 +128,8 @@ END_TEST
 
 START_TEST(test_general)
 {
-    good(
-        "[hark]\nworkers = 0\nlog = journald\nlog_level = debug\ndead_letter = dead\ndead_letter_queue =\n"
-        "heartbeat = 0\nconfirm = no\nauth = plain\n");
+    good("[hark]\nworkers = 0\nlog = journald\nlog_level = debug\ndead_letter = dead\ndead_letter_queue =\n"
+         "heartbeat = 0\nconfirm = no\nauth = plain\n");
     ck_assert_int_ge(config->general.workers, 1);
     ck_assert_int_eq(config->general.log, LOG_FORMAT_JOURNALD);
     ck_assert_int_eq(config->general.log_level, LOG_LEVEL_DEBUG);
@@ -157,15 +145,14 @@ START_TEST(test_sections)
     const struct config_listener *listener;
     const struct mail *settings;
 
-    good(
-        "[listener l]\nmodule = mail\nqueue = q \"r s\"\non = user.* \"a b.#\"\nemit = events mail.sent\n"
-        "command = /bin/true \"x y\"\nretry =\ntimeout = 0\nheader.a = 1\n"
-        "[exchange events]\ntype = direct\ninternal = yes\nbind = amq.topic a.#\nargument.alternate-exchange = lost\n"
-        "[queue q]\ntype = quorum\nbind = events user.#\nbind = \"my events\" #\nbind = fan\nprefetch = 7\n"
-        "priority = -3\nargument.x-max-length = 1000\nargument.x-text = \"1000\"\nargument.x-yes = true\n"
-        "argument.x-name = drop-head\nbind_argument.x-match = any\nconsume_argument.x-stream-offset = first\n"
-        "dedup = 10m\n"
-        "[queue \"r s\"]\ndeclare = passive\n");
+    good("[listener l]\nmodule = mail\nqueue = q \"r s\"\non = user.* \"a b.#\"\nemit = events mail.sent\n"
+         "command = /bin/true \"x y\"\nretry =\ntimeout = 0\nheader.a = 1\n"
+         "[exchange events]\ntype = direct\ninternal = yes\nbind = amq.topic a.#\nargument.alternate-exchange = lost\n"
+         "[queue q]\ntype = quorum\nbind = events user.#\nbind = \"my events\" #\nbind = fan\nprefetch = 7\n"
+         "priority = -3\nargument.x-max-length = 1000\nargument.x-text = \"1000\"\nargument.x-yes = true\n"
+         "argument.x-name = drop-head\nbind_argument.x-match = any\nconsume_argument.x-stream-offset = first\n"
+         "dedup = 10m\n"
+         "[queue \"r s\"]\ndeclare = passive\n");
     queue = config_find_queue(config, "q");
     ck_assert_str_eq(queue->where.label, "[queue q]");
     ck_assert_int_eq(queue->where.line, 15);
@@ -193,8 +180,7 @@ START_TEST(test_sections)
     ck_assert_int_eq(queue->consume_arguments.items[0].integer, -3);
     ck_assert_int_eq(config_find_queue(config, "r s")->declare, CONFIG_DECLARE_PASSIVE);
     ck_assert_str_eq(config_find_exchange(config, "events")->type, "direct");
-    ck_assert_str_eq(config_find_exchange(config, "events")->bindings.items[0].exchange,
-                     "amq.topic");
+    ck_assert_str_eq(config_find_exchange(config, "events")->bindings.items[0].exchange, "amq.topic");
     ck_assert_ptr_null(config_find_exchange(config, "none"));
     listener = &config->listeners[0];
     ck_assert_str_eq(listener->name, "l");
@@ -246,23 +232,20 @@ END_TEST
 
 START_TEST(test_unknown)
 {
-    ck_assert_str_eq(
-        bad("[queue q]\n[listener mail]\nmodule = mail\nqueue = q\ncommand = /x\ncomand = /x\n"),
-        "hark.ini:6: [listener mail] unknown key \"comand\"; did you mean \"command\"?");
+    ck_assert_str_eq(bad("[queue q]\n[listener mail]\nmodule = mail\nqueue = q\ncommand = /x\ncomand = /x\n"),
+                     "hark.ini:6: [listener mail] unknown key \"comand\"; did you mean \"command\"?");
     ck_assert_str_eq(bad("[hark]\nworker = 2\nfoo.bar = 1\n"),
                      "hark.ini:2: [hark] unknown key \"worker\"; did you mean \"workers\"?\n"
                      "hark.ini:3: [hark] unknown key \"foo.bar\"");
     ck_assert_str_eq(bad("[queue q]\narguments.x-max-length = 1\n"),
                      "hark.ini:2: [queue q] unknown key \"arguments.x-max-length\"; did you mean "
                      "\"argument.x-max-length\"?");
-    ck_assert_str_eq(bad("[queues q]\n"),
-                     "hark.ini:1: [queues q] unknown section; did you mean [queue q]?");
+    ck_assert_str_eq(bad("[queues q]\n"), "hark.ini:1: [queues q] unknown section; did you mean [queue q]?");
     ck_assert_str_eq(bad("[elsewhere]\n"),
                      "hark.ini:1: [elsewhere] unknown section; there are [hark], [broker], [exchange NAME], "
                      "[queue NAME], [listener NAME] and [user NAME]");
     ck_assert_str_eq(bad("[hark x]\n"), "hark.ini:1: [hark x] the section [hark] has no name");
-    ck_assert_str_eq(bad("[queue]\n"),
-                     "hark.ini:1: [queue] the section needs a name, as in [queue signups]");
+    ck_assert_str_eq(bad("[queue]\n"), "hark.ini:1: [queue] the section needs a name, as in [queue signups]");
 }
 END_TEST
 
@@ -276,10 +259,9 @@ START_TEST(test_values)
         "hark.ini:4: [hark] log = jsn: expected auto, text, logfmt, json or journald; did you mean \"json\"?");
     ck_assert_str_eq(bad("[hark]\nworkers = 2\n\nworkers = 3\n"),
                      "hark.ini:4: [hark] \"workers\" was already set on line 2");
-    ck_assert_str_eq(
-        bad("[hark]\nreconnect_max = 1s\nreconnect_min = 2s\ndead_letter =\n"),
-        "hark.ini:3: [hark] reconnect_min is longer than reconnect_max\n"
-        "hark.ini:4: [hark] dead_letter: expected the name of an exchange, of at most 255 bytes");
+    ck_assert_str_eq(bad("[hark]\nreconnect_max = 1s\nreconnect_min = 2s\ndead_letter =\n"),
+                     "hark.ini:3: [hark] reconnect_min is longer than reconnect_max\n"
+                     "hark.ini:4: [hark] dead_letter: expected the name of an exchange, of at most 255 bytes");
     ck_assert_str_eq(bad("[hark]\nauth = external\n"),
                      "hark.ini:2: [hark] auth = external: needs TLS, an amqps:// url");
     ck_assert_ptr_nonnull(strstr(
@@ -299,19 +281,17 @@ START_TEST(test_queue_mistakes)
         "hark.ini:4: [queue q] bind = \"\" x: nothing can be bound to the default exchange: every queue is "
         "bound to it by its own name\n"
         "hark.ini:5: [queue q] bind = : expected EXCHANGE PATTERN; a name with blanks stands in double quotes");
-    ck_assert_str_eq(
-        bad("[queue q]\ntype = quorum\nexclusive = yes\n"),
-        "hark.ini:2: [queue q] type = quorum: such queues are always durable, never exclusive, never "
-        "auto_delete");
+    ck_assert_str_eq(bad("[queue q]\ntype = quorum\nexclusive = yes\n"),
+                     "hark.ini:2: [queue q] type = quorum: such queues are always durable, never exclusive, never "
+                     "auto_delete");
     ck_assert_str_eq(
         bad("[hark]\nworkers = 2\n[queue q]\nexclusive = yes\n"),
         "hark.ini:4: [queue q] exclusive = yes: the queue belongs to one connection, so workers must be 1");
     ck_assert_str_eq(bad("[queue q]\npriority = high\n"),
                      "hark.ini:2: [queue q] priority = high: expected a whole number");
-    ck_assert_str_eq(
-        bad("[queue q]\nargument.x-queue-type = quorum\nconsume_argument.x-priority = 1\n"),
-        "hark.ini:2: [queue q] argument.x-queue-type: set by the key \"type\"\n"
-        "hark.ini:3: [queue q] consume_argument.x-priority: set by the key \"priority\"");
+    ck_assert_str_eq(bad("[queue q]\nargument.x-queue-type = quorum\nconsume_argument.x-priority = 1\n"),
+                     "hark.ini:2: [queue q] argument.x-queue-type: set by the key \"type\"\n"
+                     "hark.ini:3: [queue q] consume_argument.x-priority: set by the key \"priority\"");
     ck_assert_str_eq(
         bad("[exchange amq.topic]\n"),
         "hark.ini:1: [exchange amq.topic] names that begin with \"amq.\" are the broker's own: set declare = "
@@ -325,38 +305,32 @@ END_TEST
 
 START_TEST(test_listener_mistakes)
 {
-    ck_assert_str_eq(
-        bad("[listener l]\n"),
-        "hark.ini:1: [listener l] missing key \"module\" (the listener module: what to "
-        "do with a message), and \"queue\" (queues to listen on)");
-    ck_assert_str_eq(
-        bad(QUEUE "[listener l]\nmodule = mial\nqueue = q\nfoo = bar\n"),
-        "hark.ini:3: [listener l] module = mial: there is no such module; did you mean \"mail\"?");
+    ck_assert_str_eq(bad("[listener l]\n"),
+                     "hark.ini:1: [listener l] missing key \"module\" (the listener module: what to "
+                     "do with a message), and \"queue\" (queues to listen on)");
+    ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = mial\nqueue = q\nfoo = bar\n"),
+                     "hark.ini:3: [listener l] module = mial: there is no such module; did you mean \"mail\"?");
     ck_assert_str_eq(
         bad(QUEUE "[listener l]\nmodule = python\nqueue = q\n"),
         "hark.ini:3: [listener l] module = python: there is no such module; this harkd has mail, plain, old, "
         "clash");
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = old\nqueue = q\n"),
                      "hark.ini:3: [listener l] module = old: it was made for API 0, this is 1");
-    ck_assert_str_eq(
-        bad(QUEUE "[listener l]\nmodule = clash\nqueue = q\n"),
-        "hark.ini:3: [listener l] module = clash: its key \"timeout\" is one that every listener has");
+    ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = clash\nqueue = q\n"),
+                     "hark.ini:3: [listener l] module = clash: its key \"timeout\" is one that every listener has");
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = mail\nqueue = q\n"),
                      "hark.ini:2: [listener l] missing key \"command\" (program and arguments)");
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = mail\nqueue = q\ncommand = relative\n"),
                      "hark.ini:2: [listener l] command: expected an absolute path");
-    ck_assert_str_eq(
-        bad("[queue signups]\n[listener l]\nmodule = plain\nqueue = signup\n"),
-        "hark.ini:4: [listener l] queue = signup: there is no section [queue signup]; did you mean "
-        "\"signups\"?");
+    ck_assert_str_eq(bad("[queue signups]\n[listener l]\nmodule = plain\nqueue = signup\n"),
+                     "hark.ini:4: [listener l] queue = signup: there is no section [queue signup]; did you mean "
+                     "\"signups\"?");
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = plain\nqueue = q q\n"),
                      "hark.ini:4: [listener l] queue: \"q\" is named twice");
-    ck_assert_str_eq(
-        bad(LISTENER "on = a, b\n"),
-        "hark.ini:5: [listener l] on = a,: patterns are separated by blanks, without commas");
-    ck_assert_str_eq(
-        bad(LISTENER "on =\n"),
-        "hark.ini:5: [listener l] on = : expected at least one pattern; # is every key");
+    ck_assert_str_eq(bad(LISTENER "on = a, b\n"),
+                     "hark.ini:5: [listener l] on = a,: patterns are separated by blanks, without commas");
+    ck_assert_str_eq(bad(LISTENER "on =\n"),
+                     "hark.ini:5: [listener l] on = : expected at least one pattern; # is every key");
     ck_assert_str_eq(
         bad(LISTENER "emit = a b c\n"),
         "hark.ini:5: [listener l] emit = a b c: expected EXCHANGE or EXCHANGE ROUTING-KEY; \"\" is the default "
@@ -443,8 +417,6 @@ int main(void)
 {
     Suite *suite = suite_create("config");
     TCase *cases = tcase_create("config");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, test_empty);
@@ -461,9 +433,5 @@ int main(void)
     tcase_add_test(cases, test_password);
     tcase_add_test(cases, test_defaults);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -3,8 +3,8 @@
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/memory.h"
+#include "suite.h"
 
-#include <check.h>
 #include <hark/listener.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,9 +87,10 @@ START_TEST(test_url)
     good("[hark]\nurl = embedded:/%2fmy%20shop\n");
     ck_assert_str_eq(config->url.vhost, "/my shop");
     ck_assert_str_eq(config->url.shown, "embedded://my shop");
-    ck_assert_str_eq(bad("[hark]\nurl = embedded:shop\n"),
-                     "hark.ini:2: [hark] url: expected embedded: or embedded:/vhost, where / @ ? in the virtual host's name "
-                     "are written %2f %40 %3f");
+    ck_assert_str_eq(
+        bad("[hark]\nurl = embedded:shop\n"),
+        "hark.ini:2: [hark] url: expected embedded: or embedded:/vhost, where / @ ? in the virtual host's name "
+        "are written %2f %40 %3f");
     ck_assert_ptr_nonnull(strstr(bad("[hark]\nurl = embedded://host/v\n"), "expected embedded: or embedded:/vhost"));
     ck_assert_ptr_nonnull(strstr(bad("[hark]\nurl = embedded:/%zz\n"), "two hexadecimal digits"));
 }
@@ -143,11 +144,12 @@ START_TEST(test_listen)
     ck_assert_int_eq(config->broker.where.line, 3);
     good(EMBEDDED "[broker]\nlisten =\n");
     ck_assert_uint_eq(config->broker.listen.count, 0);
-    ck_assert_str_eq(bad(EMBEDDED "[broker]\nlisten = 1:2:3\nlisten = :5672 h:0 unix:x\n"),
-                     "hark.ini:4: [broker] listen = 1:2:3: more than one colon in a host: an IPv6 address stands in [ ]\n"
-                     "hark.ini:5: [broker] listen = :5672: a host without a name\n"
-                     "hark.ini:5: [broker] listen = h:0: expected a port from 1 to 65535 behind the colon of a host\n"
-                     "hark.ini:5: [broker] listen = unix:x: expected unix:/path, of at most 107 bytes");
+    ck_assert_str_eq(
+        bad(EMBEDDED "[broker]\nlisten = 1:2:3\nlisten = :5672 h:0 unix:x\n"),
+        "hark.ini:4: [broker] listen = 1:2:3: more than one colon in a host: an IPv6 address stands in [ ]\n"
+        "hark.ini:5: [broker] listen = :5672: a host without a name\n"
+        "hark.ini:5: [broker] listen = h:0: expected a port from 1 to 65535 behind the colon of a host\n"
+        "hark.ini:5: [broker] listen = unix:x: expected unix:/path, of at most 107 bytes");
 }
 END_TEST
 
@@ -229,13 +231,15 @@ START_TEST(test_user_mistakes)
     ck_assert_str_eq(bad(EMBEDDED "[user]\npassword =\n"),
                      "hark.ini:3: [user] the section needs a name, as in [user shop]\n"
                      "hark.ini:4: [user] password: an empty one lets nobody in; without the key only certificates do");
-    ck_assert_str_eq(bad(EMBEDDED "[user a]\npassword = x\npassword_file = /nonexistent\npermission = / .*\n"),
-                     "hark.ini:5: [user a] password, password_file and password_hash: expected one of them\n"
-                     "hark.ini:5: [user a] password_file = /nonexistent: No such file or directory\n"
-                     "hark.ini:6: [user a] permission = / .*: expected VHOST CONFIGURE WRITE READ, the last three as regular "
-                     "expressions: .* is every name, \"\" none");
-    ck_assert_str_eq(bad(EMBEDDED "[user a]\npermission = \"\" .* .* .*\n"),
-                     "hark.ini:4: [user a] permission = \"\" .* .* .*: the name of a virtual host has from 1 to 255 bytes");
+    ck_assert_str_eq(
+        bad(EMBEDDED "[user a]\npassword = x\npassword_file = /nonexistent\npermission = / .*\n"),
+        "hark.ini:5: [user a] password, password_file and password_hash: expected one of them\n"
+        "hark.ini:5: [user a] password_file = /nonexistent: No such file or directory\n"
+        "hark.ini:6: [user a] permission = / .*: expected VHOST CONFIGURE WRITE READ, the last three as regular "
+        "expressions: .* is every name, \"\" none");
+    ck_assert_str_eq(
+        bad(EMBEDDED "[user a]\npermission = \"\" .* .* .*\n"),
+        "hark.ini:4: [user a] permission = \"\" .* .* .*: the name of a virtual host has from 1 to 255 bytes");
 }
 END_TEST
 
@@ -245,10 +249,11 @@ START_TEST(test_not_embedded)
     ck_assert_str_eq(bad("[broker]\n[user a]\npassword = secret\n"),
                      "hark.ini:1: [broker] is for the embedded broker, and needs url = embedded: in [hark]\n"
                      "hark.ini:2: [user a] is for the embedded broker, and needs url = embedded: in [hark]");
-    ck_assert_str_eq(bad("[hark]\nurl = embedded:x\n[broker]\nlisten_tsl = *\n"),
-                     "hark.ini:2: [hark] url: expected embedded: or embedded:/vhost, where / @ ? in the virtual host's name "
-                     "are written %2f %40 %3f\n"
-                     "hark.ini:4: [broker] unknown key \"listen_tsl\"; did you mean \"listen_tls\"?");
+    ck_assert_str_eq(
+        bad("[hark]\nurl = embedded:x\n[broker]\nlisten_tsl = *\n"),
+        "hark.ini:2: [hark] url: expected embedded: or embedded:/vhost, where / @ ? in the virtual host's name "
+        "are written %2f %40 %3f\n"
+        "hark.ini:4: [broker] unknown key \"listen_tsl\"; did you mean \"listen_tls\"?");
     ck_assert_str_eq(bad(EMBEDDED "[broker x]\n"), "hark.ini:3: [broker x] the section [broker] has no name");
 }
 END_TEST
@@ -260,24 +265,26 @@ START_TEST(test_check)
 
     snprintf(ini, sizeof(ini), EMBEDDED "[exchange e]\n[queue q]\nbind = e #\n%s", strchr(listener, '\n') + 1);
     ck_assert_str_eq(findings(ini), "");
-    ck_assert_str_eq(findings(EMBEDDED "auth = external\n[broker]\nlisten = *:5672\ntls_verify = yes\n"),
-                     "hark.ini:3: [hark] warning: auth has no effect: with url = embedded: workers are known to the broker\n"
-                     "hark.ini:5: [broker] warning: *:5672: there is no [user NAME], and guest may log in from this machine "
-                     "only: nobody can from outside\n"
-                     "hark.ini:4: [broker] warning: keys about TLS have no effect: listen_tls is empty\n"
-                     "hark.ini:1: [hark] note: there is no [listener NAME]: nothing will be consumed; the broker serves its "
-                     "clients\n");
-    ck_assert_str_eq(findings(EMBEDDED "[broker]\nlisten =\n[user a]\npermission = shop .* .* .*\n[user b]\npassword = b\n"),
-                     "hark.ini:4: [broker] warning: the broker listens nowhere, and there is no [listener NAME]: nobody can "
-                     "reach it\n"
-                     "hark.ini:5: [user a] warning: has no password, and without tls_ca or tls_verify = yes in [broker] there "
-                     "are no certificates: cannot log in\n"
-                     "hark.ini:6: [user a] warning: permission: there is no virtual host \"shop\": it needs a line `vhost = "
-                     "shop` in [broker]\n"
-                     "hark.ini:8: [user b] warning: the password is the user's name: everybody tries that one first; set "
-                     "loopback_only = yes or a better one\n"
-                     "hark.ini:1: [hark] note: there is no [listener NAME]: nothing will be consumed; the broker serves its "
-                     "clients\n");
+    ck_assert_str_eq(
+        findings(EMBEDDED "auth = external\n[broker]\nlisten = *:5672\ntls_verify = yes\n"),
+        "hark.ini:3: [hark] warning: auth has no effect: with url = embedded: workers are known to the broker\n"
+        "hark.ini:5: [broker] warning: *:5672: there is no [user NAME], and guest may log in from this machine "
+        "only: nobody can from outside\n"
+        "hark.ini:4: [broker] warning: keys about TLS have no effect: listen_tls is empty\n"
+        "hark.ini:1: [hark] note: there is no [listener NAME]: nothing will be consumed; the broker serves its "
+        "clients\n");
+    ck_assert_str_eq(
+        findings(EMBEDDED "[broker]\nlisten =\n[user a]\npermission = shop .* .* .*\n[user b]\npassword = b\n"),
+        "hark.ini:4: [broker] warning: the broker listens nowhere, and there is no [listener NAME]: nobody can "
+        "reach it\n"
+        "hark.ini:5: [user a] warning: has no password, and without tls_ca or tls_verify = yes in [broker] there "
+        "are no certificates: cannot log in\n"
+        "hark.ini:6: [user a] warning: permission: there is no virtual host \"shop\": it needs a line `vhost = "
+        "shop` in [broker]\n"
+        "hark.ini:8: [user b] warning: the password is the user's name: everybody tries that one first; set "
+        "loopback_only = yes or a better one\n"
+        "hark.ini:1: [hark] note: there is no [listener NAME]: nothing will be consumed; the broker serves its "
+        "clients\n");
 }
 END_TEST
 
@@ -327,8 +334,6 @@ int main(void)
 {
     Suite *suite = suite_create("config_broker");
     TCase *cases = tcase_create("config");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(cases, NULL, teardown);
     tcase_add_test(cases, test_url);
@@ -343,9 +348,5 @@ int main(void)
     tcase_add_test(cases, test_check);
     tcase_add_test(cases, test_memory);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The broker's URL. */
 #include "daemon/config_private.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,9 +68,8 @@ END_TEST
 
 START_TEST(test_bad)
 {
-    static const char port[] =
-        "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
-        "written %40 %3a %2f";
+    static const char port[] = "expected a port from 1 to 65535 behind the colon of a host; in a password, @ : / are "
+                               "written %40 %3a %2f";
 
     ck_assert_str_eq(bad("http://h"), "expected amqp://, amqps://, amqp+unix:// or embedded:");
     ck_assert_str_eq(bad(""), "expected amqp://, amqps://, amqp+unix:// or embedded:");
@@ -83,20 +82,14 @@ START_TEST(test_bad)
     ck_assert_str_eq(bad("amqp://[]"), "a host without a name");
     ck_assert_str_eq(bad("amqp://[::1"), "a [ without its ]");
     ck_assert_str_eq(bad("amqp://[::1]x"), "expected :port or the end of the host behind ]");
-    ck_assert_str_eq(bad("amqp://::1"),
-                     "more than one colon in a host: an IPv6 address stands in [ ]");
-    ck_assert_str_eq(
-        bad("amqp://h/a/b"),
-        "the virtual host is one name; in names and passwords, / @ are written %2f %40");
-    ck_assert_str_eq(
-        bad("amqp://h/v?heartbeat=5"),
-        "options behind a ? are not known: heartbeat and the like are keys of their own");
-    ck_assert_str_eq(bad("amqp://h/%"),
-                     "a % must be followed by two hexadecimal digits, and not by 00");
-    ck_assert_str_eq(bad("amqp://h/%00"),
-                     "a % must be followed by two hexadecimal digits, and not by 00");
-    ck_assert_str_eq(bad("amqp://h/%zz"),
-                     "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://::1"), "more than one colon in a host: an IPv6 address stands in [ ]");
+    ck_assert_str_eq(bad("amqp://h/a/b"),
+                     "the virtual host is one name; in names and passwords, / @ are written %2f %40");
+    ck_assert_str_eq(bad("amqp://h/v?heartbeat=5"),
+                     "options behind a ? are not known: heartbeat and the like are keys of their own");
+    ck_assert_str_eq(bad("amqp://h/%"), "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://h/%00"), "a % must be followed by two hexadecimal digits, and not by 00");
+    ck_assert_str_eq(bad("amqp://h/%zz"), "a % must be followed by two hexadecimal digits, and not by 00");
     ck_assert_str_eq(bad("amqp+unix://run/x"), "expected amqp+unix:///path");
     ck_assert_str_eq(bad("amqp+unix:///run/x?v=1"), "?vhost=NAME is the only option here");
 }
@@ -118,8 +111,6 @@ int main(void)
 {
     Suite *suite = suite_create("config_url");
     TCase *cases = tcase_create("config_url");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(cases, NULL, teardown);
     tcase_add_test(cases, test_good);
@@ -127,9 +118,5 @@ int main(void)
     tcase_add_test(cases, test_bad);
     tcase_add_test(cases, test_long);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -3,6 +3,7 @@
  * when things go away. */
 #include "client/consumer.h"
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +28,8 @@ static struct {
 
 /* ---- what the consumer says ---- */
 
-static void on_delivery(void *arg, const struct ticket *ticket, bool redelivered,
-                        struct message *message, uint64_t size)
+static void on_delivery(void *arg, const struct ticket *ticket, bool redelivered, struct message *message,
+                        uint64_t size)
 {
     ck_assert(arg == &consumer && !redelivered);
     ck_assert_uint_lt(ticket->tag, MOST);
@@ -62,8 +63,7 @@ static void on_done(void *arg)
     done++;
 }
 
-static const struct consumer_ops ops = {
-    .delivery = on_delivery, .subscribed = on_subscribed, .gone = on_gone};
+static const struct consumer_ops ops = {.delivery = on_delivery, .subscribed = on_subscribed, .gone = on_gone};
 
 /* ---- what the server does ---- */
 
@@ -89,15 +89,13 @@ static void note_consume(const amqp_basic_consume_t *consume)
     for (int i = 0; i < consume->arguments.num_entries; i++) {
         const amqp_table_entry_t *entry = &consume->arguments.entries[i];
 
-        at += snprintf(server.consumed + at, sizeof(server.consumed) - (size_t)at, " %.*s=%c",
-                       (int)entry->key.len, (const char *)entry->key.bytes, entry->value.kind);
+        at += snprintf(server.consumed + at, sizeof(server.consumed) - (size_t)at, " %.*s=%c", (int)entry->key.len,
+                       (const char *)entry->key.bytes, entry->value.kind);
         at += entry->value.kind == 'S'
                   ? snprintf(server.consumed + at, sizeof(server.consumed) - (size_t)at, "%.*s",
-                             (int)entry->value.value.bytes.len,
-                             (const char *)entry->value.value.bytes.bytes)
+                             (int)entry->value.value.bytes.len, (const char *)entry->value.value.bytes.bytes)
                   : snprintf(server.consumed + at, sizeof(server.consumed) - (size_t)at, "%lld",
-                             entry->value.kind == 't' ? entry->value.value.boolean
-                                                      : (long long)entry->value.value.i64);
+                             entry->value.kind == 't' ? entry->value.value.boolean : (long long)entry->value.value.i64);
     }
 }
 
@@ -199,8 +197,7 @@ START_TEST(test_subscribes)
 {
     ck_assert(!consumer_is_subscribed(consumer));
     start();
-    ck_assert_str_eq(server.consumed,
-                     "signups x-priority=l-5 x-cancel-on-ha-failover=t1 x-stream-offset=Sfirst");
+    ck_assert_str_eq(server.consumed, "signups x-priority=l-5 x-cancel-on-ha-failover=t1 x-stream-offset=Sfirst");
     ck_assert_uint_eq(server.prefetch, 7);
     ck_assert(!server.global);
     ck_assert_str_eq(consumer_queue(consumer), "signups");
@@ -280,8 +277,7 @@ START_TEST(test_old_tickets_are_void)
     ck_assert_uint_eq(consumer_in_hand(consumer), 0);
     peer_until(loop, noted.opened == 2);
     peer_wait(loop, 20);
-    ck_assert_uint_eq(peer_saw(peer, 1, AMQP_CHANNEL_OPEN_METHOD),
-                      0); /* not before it is told to */
+    ck_assert_uint_eq(peer_saw(peer, 1, AMQP_CHANNEL_OPEN_METHOD), 0); /* not before it is told to */
     consumer_start(consumer);
     peer_until(loop, subscribed == 2);
     ck_assert_uint_eq(server.prefetch, 7);
@@ -304,8 +300,7 @@ START_TEST(test_cancel_and_close)
     peer_until(loop, peer_saw(peer, 1, AMQP_BASIC_CANCEL_METHOD) == 1);
     deliver(3, 4); /* still on their way */
     ck_assert_uint_eq(done, 0);
-    peer_say(peer, 1, AMQP_BASIC_CANCEL_OK_METHOD,
-              &(amqp_basic_cancel_ok_t){.consumer_tag = amqp_span(span_str("x"))});
+    peer_say(peer, 1, AMQP_BASIC_CANCEL_OK_METHOD, &(amqp_basic_cancel_ok_t){.consumer_tag = amqp_span(span_str("x"))});
     peer_until(loop, done == 1);
     consumer_ack(&tickets[1]);
     consumer_requeue(&tickets[4]);
@@ -471,8 +466,6 @@ int main(void)
 {
     Suite *suite = suite_create("consumer");
     TCase *all = tcase_create("consumer");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, test_subscribes);
@@ -491,9 +484,5 @@ int main(void)
     tcase_add_test(all, test_freed_from_within);
     suite_add_tcase(suite, all);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

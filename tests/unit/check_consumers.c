@@ -2,6 +2,7 @@
 /* Two consumers on one connection, as a worker drains them: when the last one is cancelled, both are closed. */
 #include "client/consumer.h"
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdlib.h>
 
@@ -95,15 +96,9 @@ int main(void)
 {
     Suite *suite = suite_create("consumers");
     TCase *all = tcase_create("all");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, test_lost_between_cancels);
     suite_add_tcase(suite, all);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* Content and messages: put together from frames, in any number of them, within bounds; and taken
  * apart again. */
 #include "wire/content.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #define MAX_SIZE 100000
@@ -93,8 +93,8 @@ START_TEST(test_names)
     ck_assert_int_eq(content_begin(&content, span_of(name, 255), span_of(name, 255), &error), 0);
     ck_assert_int_eq(header(0), 1);
     ck_assert_uint_eq(message->exchange.length + message->routing_key.length, 510);
-    ck_refused(content_begin(&content, span_of(NULL, 0), span_of(name, 256), &error),
-               REPLY_SYNTAX_ERROR, "SYNTAX_ERROR - a name over 255 bytes");
+    ck_refused(content_begin(&content, span_of(NULL, 0), span_of(name, 256), &error), REPLY_SYNTAX_ERROR,
+               "SYNTAX_ERROR - a name over 255 bytes");
 }
 END_TEST
 
@@ -140,8 +140,7 @@ START_TEST(test_more_than_announced)
     begin();
     ck_assert_int_eq(header(3), 0);
     ck_assert_int_eq(give(FRAME_BODY, "ab", 2), 0);
-    ck_refused(give(FRAME_BODY, "cd", 2), REPLY_FRAME_ERROR,
-               "FRAME_ERROR - a body of more than the announced 3 bytes");
+    ck_refused(give(FRAME_BODY, "cd", 2), REPLY_FRAME_ERROR, "FRAME_ERROR - a body of more than the announced 3 bytes");
     begin(); /* it is ready for another one */
 }
 END_TEST
@@ -150,15 +149,13 @@ START_TEST(test_out_of_order)
 {
     ck_refused(give(FRAME_BODY, "x", 1), REPLY_UNEXPECTED_FRAME,
                "UNEXPECTED_FRAME - a frame of type 3, expected a method");
-    ck_refused(header(1), REPLY_UNEXPECTED_FRAME,
-               "UNEXPECTED_FRAME - a frame of type 2, expected a method");
+    ck_refused(header(1), REPLY_UNEXPECTED_FRAME, "UNEXPECTED_FRAME - a frame of type 2, expected a method");
     begin();
     ck_refused(give(FRAME_BODY, "x", 1), REPLY_UNEXPECTED_FRAME,
                "UNEXPECTED_FRAME - a frame of type 3, expected a content header");
     begin();
     ck_assert_int_eq(header(1), 0);
-    ck_refused(header(1), REPLY_UNEXPECTED_FRAME,
-               "UNEXPECTED_FRAME - a frame of type 2, expected a content body");
+    ck_refused(header(1), REPLY_UNEXPECTED_FRAME, "UNEXPECTED_FRAME - a frame of type 2, expected a content body");
     begin();
     ck_assert_int_eq(header(1), 0);
     ck_refused(content_begin(&content, span_str(""), span_str(""), &error), REPLY_UNEXPECTED_FRAME,
@@ -269,14 +266,11 @@ END_TEST
 
 START_TEST(test_message_refused)
 {
-    ck_assert_ptr_null(
-        message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\x80\3id", 5), 0, &error));
+    ck_assert_ptr_null(message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\x80\3id", 5), 0, &error));
     ck_assert_uint_eq(error.code, REPLY_SYNTAX_ERROR);
-    ck_assert_ptr_null(
-        message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\0", 2), SIZE_MAX, &error));
+    ck_assert_ptr_null(message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\0", 2), SIZE_MAX, &error));
     ck_assert_uint_eq(error.code, REPLY_RESOURCE_ERROR);
-    ck_assert_ptr_null(
-        message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\0", 2), PTRDIFF_MAX, &error));
+    ck_assert_ptr_null(message_new(span_of(NULL, 0), span_of(NULL, 0), span_of("\0\0", 2), PTRDIFF_MAX, &error));
     ck_assert_uint_eq(error.code, REPLY_RESOURCE_ERROR);
     message_drop(NULL);
 }
@@ -286,8 +280,6 @@ int main(void)
 {
     Suite *suite = suite_create("content");
     TCase *tests = tcase_create("content");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_empty_body);
@@ -304,9 +296,5 @@ int main(void)
     tcase_add_test(tests, test_message);
     tcase_add_test(tests, test_message_refused);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

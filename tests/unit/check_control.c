@@ -2,8 +2,8 @@
 /* The broker's control socket: what it answers, what it refuses, what it does not do for whoever does not read. */
 #include "broker/control.h"
 #include "unit/broker_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -97,9 +97,10 @@ START_TEST(queues_are_listed_and_deleted)
 
     raw_connect(&kit, &client);
     raw_declare(&client, "q \"\1\xff", true, NULL);
-    ck_assert_str_eq(ask("{\"command\":\"queues\",\"vhost\":\"/\"}"),
-                     "{\"ok\":true,\"result\":[{\"name\":\"q \\\"\\\\x01\\\\xFF\",\"ready\":0,\"unacked\":0,\"consumers\":0,"
-                     "\"durable\":true,\"arguments\":{}}]}\n");
+    ck_assert_str_eq(
+        ask("{\"command\":\"queues\",\"vhost\":\"/\"}"),
+        "{\"ok\":true,\"result\":[{\"name\":\"q \\\"\\\\x01\\\\xFF\",\"ready\":0,\"unacked\":0,\"consumers\":0,"
+        "\"durable\":true,\"arguments\":{}}]}\n");
     raw_declare(&client, "plain", false, NULL);
     ck_assert_str_eq(ask("{\"command\":\"delete-queue\",\"vhost\":\"/\",\"name\":\"plain\"}"),
                      "{\"ok\":true,\"result\":true}\n");
@@ -173,7 +174,8 @@ static const struct {
     {"{\"command\":\"set\"}", "nothing to set"},
     {"{\"command\":\"set\",\"memory_limit\":-1}", "must be a number of bytes"},
     {"{\"command\":\"set\",\"memory_limit\":1e99}", "must be a number of bytes"},
-    {"{\"command\":\"permit\",\"user\":\"nobody\",\"vhost\":\"/\",\"configure\":\"\",\"write\":\"\",\"read\":\"\"}", "nobody"},
+    {"{\"command\":\"permit\",\"user\":\"nobody\",\"vhost\":\"/\",\"configure\":\"\",\"write\":\"\",\"read\":\"\"}",
+     "nobody"},
 };
 
 START_TEST(wrong_requests)
@@ -274,8 +276,6 @@ int main(void)
 {
     Suite *suite = suite_create("control");
     TCase *tests = tcase_create("control");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
@@ -290,9 +290,5 @@ int main(void)
     tcase_add_test(tests, who_does_not_read_is_not_read);
     tcase_add_test(tests, clients_are_limited);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

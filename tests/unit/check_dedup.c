@@ -2,8 +2,8 @@
 /* The dedup table: what it remembers and for how long, and that processes that share it may die at
  * any point. */
 #include "dispatch/dedup.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,7 @@
 
 static struct dedup *open_table(size_t entries)
 {
-    void *memory = mmap(NULL, dedup_size(entries), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, dedup_size(entries), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     ck_assert(memory != MAP_FAILED);
     return dedup_open(memory, entries);
@@ -63,8 +62,7 @@ START_TEST(capacity)
         for (size_t i = 0; i < half; i++)
             kept += dedup_seen(dedup, hash_of(i), 1, WINDOW);
         /* Half full, hardly a bucket overflows. */
-        ck_assert_msg(kept * 100 >= half * 97, "%zu entries: %zu of %zu kept", sizes[s], kept,
-                      half);
+        ck_assert_msg(kept * 100 >= half * 97, "%zu entries: %zu of %zu kept", sizes[s], kept, half);
         ck_assert_uint_ge(dedup_size(sizes[s]), sizes[s] * 16);
         ck_assert_uint_le(dedup_size(sizes[s]), (sizes[s] + 8) * 32 + 64);
     }
@@ -157,8 +155,6 @@ int main(void)
 {
     Suite *suite = suite_create("dedup");
     TCase *tcase = tcase_create("dedup");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, seen);
     tcase_add_test(tcase, capacity);
@@ -167,9 +163,5 @@ int main(void)
     tcase_add_test(tcase, killed_writers);
     tcase_add_test(tcase, two_writers);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

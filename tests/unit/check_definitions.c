@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,9 +240,9 @@ START_TEST(test_export)
         "binding / events exchange lost <lost.*>\n"
         "binding / events mail <user.#>\n"
         "binding / parts mail <> b:t1 n:l1 s:St\xc3\xa9xt x-match:Sall\n");
-    ck_assert_str_eq(warning,
-                     "tests/golden/definitions.json: policies are not supported and left out: 'short' (put what they say "
-                     "into the arguments of queues and exchanges)\n");
+    ck_assert_str_eq(
+        warning, "tests/golden/definitions.json: policies are not supported and left out: 'short' (put what they say "
+                 "into the arguments of queues and exchanges)\n");
 }
 END_TEST
 
@@ -250,13 +250,15 @@ END_TEST
 
 START_TEST(test_values)
 {
-    takes("{\"queues\":[{\"vhost\":\"/\",\"name\":\"q\",\"arguments\":{\"i\":-1,\"z\":1.0,\"d\":2.5,\"n\":null,\"s\":\"\","
-          "\"t\":true,\"a\":[],\"o\":{},\"m\":9007199254740991,\"deep\":[[{\"k\":[null]}]]}}]}",
-          "queue / q durable i:l-1 z:l1 d:d2.5 n:V s:S t:t1 a:A( ) o:F( ) m:l9007199254740991 deep:A( :A( :F( k:A( "
-          ":V ) ) ) )\n");
-    takes("\xef\xbb\xbf {\"queues\":[{\"vhost\":\"/\",\"name\":\"q\\u00fc\\\\u0000\",\"durable\":false,\"auto_delete\":true,"
-          "\"arguments\":[]}]} \n",
-          "queue / q\xc3\xbc\\u0000 auto_delete\n");
+    takes(
+        "{\"queues\":[{\"vhost\":\"/\",\"name\":\"q\",\"arguments\":{\"i\":-1,\"z\":1.0,\"d\":2.5,\"n\":null,\"s\":\"\","
+        "\"t\":true,\"a\":[],\"o\":{},\"m\":9007199254740991,\"deep\":[[{\"k\":[null]}]]}}]}",
+        "queue / q durable i:l-1 z:l1 d:d2.5 n:V s:S t:t1 a:A( ) o:F( ) m:l9007199254740991 deep:A( :A( :F( k:A( "
+        ":V ) ) ) )\n");
+    takes(
+        "\xef\xbb\xbf {\"queues\":[{\"vhost\":\"/\",\"name\":\"q\\u00fc\\\\u0000\",\"durable\":false,\"auto_delete\":true,"
+        "\"arguments\":[]}]} \n",
+        "queue / q\xc3\xbc\\u0000 auto_delete\n");
     takes("{\"bindings\":[{\"source\":\"\",\"destination\":\"q\"}]}", "");
     takes("{}", "");
     takes("{\"rabbit_version\":\"3.12.0\",\"parameters\":7,\"policies\":[],\"topic_permissions\":[],\"queues\":[],"
@@ -318,7 +320,8 @@ static const struct {
     {"{\"queues\":[" QUEUE "[1]}]}", "f.json: queues[0].arguments: expected an object"},
     {"{\"queues\":[" QUEUE "{}}," QUEUE "{\"x-max-length\":1e99}}]}",
      "f.json: queues[1].arguments.x-max-length: expected a whole number below 2^53 (larger ones are not read exactly)"},
-    {"{\"queues\":[" QUEUE "{\"a\":[0,{\"b\\n\":1e999}]}}]}", "f.json: queues[0].arguments.a[1].b\\n: the number is too large"},
+    {"{\"queues\":[" QUEUE "{\"a\":[0,{\"b\\n\":1e999}]}}]}",
+     "f.json: queues[0].arguments.a[1].b\\n: the number is too large"},
     {"{\"bindings\":[" BINDING "}]}", "f.json: bindings[0].destination_type: expected a string, found none"},
     {"{\"bindings\":[" BINDING ",\"routing_key\":\"\",\"destination_type\":\"topic\"}]}",
      "f.json: bindings[0].destination_type: expected \"queue\" or \"exchange\""},
@@ -363,9 +366,11 @@ START_TEST(test_limits)
         unsigned count, good;
     } limits[] = {
         {"{\"vhosts\":[{\"name\":\"", "n", "\"}]}", "vhosts[0].name: expected a name of 1 to 255 bytes", 256, 255},
-        {"{\"users\":[{\"name\":\"a\",\"tags\":\"", "t", "\"}]}", "users[0].tags: expected at most 1024 bytes", 1025, 1024},
+        {"{\"users\":[{\"name\":\"a\",\"tags\":\"", "t", "\"}]}", "users[0].tags: expected at most 1024 bytes", 1025,
+         1024},
         {"{\"queues\":[" QUEUE "{\"", "k", "\":1}}]}", ": expected a name of at most 255 bytes", 256, 255},
-        {"{\"queues\":[" QUEUE "{\"a\":\"", "v", "\"}}]}", "queues[0].arguments: expected arguments of at most 32 KiB", 33000, 9},
+        {"{\"queues\":[" QUEUE "{\"a\":\"", "v", "\"}}]}", "queues[0].arguments: expected arguments of at most 32 KiB",
+         33000, 9},
         {"{\"bindings\":[" BINDING ",\"destination_type\":\"queue\",\"routing_key\":\"", "r", "\"}]}",
          "bindings[0].routing_key: expected at most 255 bytes", 256, 255},
     };
@@ -395,9 +400,10 @@ END_TEST
 START_TEST(test_receiver_refuses)
 {
     refuse = "queue / b durable";
-    refuses("{\"queues\":[{\"vhost\":\"/\",\"name\":\"a\"},{\"vhost\":\"/\",\"name\":\"b\"},{\"vhost\":\"/\",\"name\":\"c\"}],"
-            "\"vhosts\":[{\"name\":\"/\"}]}",
-            "f.json: queues[1]: not this one");
+    refuses(
+        "{\"queues\":[{\"vhost\":\"/\",\"name\":\"a\"},{\"vhost\":\"/\",\"name\":\"b\"},{\"vhost\":\"/\",\"name\":\"c\"}],"
+        "\"vhosts\":[{\"name\":\"/\"}]}",
+        "f.json: queues[1]: not this one");
     ck_assert_str_eq(seen, "vhost /\nqueue / a durable\nqueue / b durable");
 }
 END_TEST
@@ -430,8 +436,6 @@ int main(void)
 {
     Suite *suite = suite_create("definitions");
     TCase *tcase = tcase_create("definitions");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 15);
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -445,8 +449,5 @@ int main(void)
     tcase_add_test(tcase, test_receiver_refuses);
     tcase_add_test(tcase, test_files);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

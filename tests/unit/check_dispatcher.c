@@ -2,8 +2,8 @@
 /* The dispatcher between two arrays: what is acknowledged when, what a retry copy carries and what comes back of it. */
 #include "dispatch/dispatcher.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,25 +89,34 @@ static void cancel(struct hark_instance *instance, struct hark_event *event)
 static const struct hark_module module = {
     .api = HARK_API, .name = "test", .help = "test", .handle = handle, .cancel = cancel};
 
-static void listen_to(const char *name, const char *pattern)
+static void listen_on(const char *work, const char *name, const char *pattern, size_t retries)
 {
     static const int64_t ladder[] = {1000, 5000};
-    const char *queues[] = {"work"}, *patterns[] = {pattern};
+    const char *queues[] = {work}, *patterns[] = {pattern};
+    /* clang-format off */
     struct dispatch_listener listener = {.name = name, .module = &module, .queues = queues, .queue_count = 1,
                                          .patterns = patterns, .pattern_count = 1, .emit_exchange = "out",
-                                         .retry = ladder, .retry_count = 2, .timeout = 30000, .concurrency = 4};
+                                         .retry = ladder, .retry_count = retries, .timeout = 30000, .concurrency = 4};
+    /* clang-format on */
 
     ck_assert_int_eq(dispatcher_add_listener(dispatcher, &listener), 0);
+}
+
+static void listen_to(const char *name, const char *pattern)
+{
+    listen_on("work", name, pattern, 2);
 }
 
 static void *dedup_memory;
 
 static void setup(void)
 {
+    /* clang-format off */
     struct dispatch_ports ports = {.ack = port_ack, .publish = port_publish, .redeclare = port_nothing,
                                    .enter = port_enter, .leave = port_nothing, .crashes = port_crashes};
     struct dispatch_options options = {.dead_letter = "hark.dead", .dead_letter_queue = "hark.dead", .frame_max = 8192,
                                        .max_hops = 3, .crash_limit = 3, .persistent = true};
+    /* clang-format on */
 
     dedup_memory = aligned_alloc(64, (dedup_size(1024) + 63) / 64 * 64);
     memset(dedup_memory, 0, dedup_size(1024));
@@ -416,12 +425,8 @@ static void deliver_large(uint64_t tag, size_t size)
 START_TEST(test_large_dead_letter_fails_again)
 {
     struct dispatch_queue *dead = dispatcher_add_queue(dispatcher, "hark.dead", 0);
-    const char *queues[] = {"hark.dead"}, *patterns[] = {"#"};
-    struct dispatch_listener listener = {.name = "bb", .module = &module, .queues = queues, .queue_count = 1,
-                                         .patterns = patterns, .pattern_count = 1, .emit_exchange = "out",
-                                         .concurrency = 4};
 
-    ck_assert_int_eq(dispatcher_add_listener(dispatcher, &listener), 0);
+    listen_on("hark.dead", "bb", "#", 0);
     verdicts[0] = verdicts[1] = HARK_REJECT;
     deliver_large(1, 7700);
     ck_assert(span_is(published[0]->exchange, "hark.dead"));
@@ -468,8 +473,6 @@ int main(void)
 {
     Suite *suite = suite_create("dispatcher");
     TCase *tests = tcase_create("dispatcher");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_acknowledged_when_all_is_confirmed);
@@ -489,8 +492,5 @@ int main(void)
     tcase_add_test(tests, test_refused_copy_is_made_anew);
     tcase_add_test(tests, test_void);
     suite_add_tcase(suite, tests);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(suite);
 }

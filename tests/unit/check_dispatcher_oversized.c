@@ -3,8 +3,8 @@
  * back. */
 #include "dispatch/dispatcher.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +45,12 @@ static void setup(void)
 {
     struct dispatch_ports ports = {
         .ack = port_ack, .requeue = port_requeue, .publish = port_publish, .redeclare = port_nothing};
-    struct dispatch_options options = {.dead_letter = "hark.dead", .dead_letter_queue = "hark.dead", .frame_max = 8192,
-                                       .max_hops = 3, .crash_limit = 3, .persistent = true};
+    struct dispatch_options options = {.dead_letter = "hark.dead",
+                                       .dead_letter_queue = "hark.dead",
+                                       .frame_max = 8192,
+                                       .max_hops = 3,
+                                       .crash_limit = 3,
+                                       .persistent = true};
 
     base = options.base = event_base_new();
     dispatcher = dispatcher_new(&options, &ports);
@@ -139,16 +143,11 @@ int main(void)
 {
     Suite *suite = suite_create("dispatcher_oversized");
     TCase *tests = tcase_create("oversized");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_confirmed);
     tcase_add_loop_test(tests, test_given_back, 0, 4);
     tcase_add_loop_test(tests, test_abandoned, 0, 2);
     suite_add_tcase(suite, tests);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "daemon/embedded.h"
 #include "daemon/embedded_apply.h"
+#include "suite.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -172,26 +172,29 @@ static bool may_write(struct broker *broker, const char *name, const char *vhost
 START_TEST(test_apply)
 {
     struct broker broker = {.users = users_new()};
-    struct config *one = parse("[hark]\nurl = embedded:/shop\n[broker]\nvhost = a\nvhost = b\n[user x]\npassword = one\n"
-                               "permission = / .* ^x .*\npermission = a .* .* .*\n[user y]\npassword = two\n");
-    struct config *two = parse("[hark]\nurl = embedded:/shop\n[broker]\nvhost = b\nvhost = c\n[user x]\npassword = new\n"
-                               "permission = / .* ^y .*\n[user z]\npassword = three\n");
+    struct config *one = parse(
+        "[hark]\nurl = embedded:/shop\n[broker]\nvhost = a\nvhost = b\n[user x]\npassword = one\n"
+        "permission = / .* ^x .*\npermission = a .* .* .*\n[user y]\npassword = two\n");
+    struct config *two = parse(
+        "[hark]\nurl = embedded:/shop\n[broker]\nvhost = b\nvhost = c\n[user x]\npassword = new\n"
+        "permission = / .* ^y .*\n[user z]\npassword = three\n");
 
     log_divert(on_log, NULL);
     ck_assert_int_eq(embedded_apply(&broker, one, NULL), 0);
     ck_assert_str_eq(noted, "vhost shop\nvhost a\nvhost b\n");
     ck_assert_str_eq(logged, "");
     ck_assert(logs_in(&broker, "x", "one") && logs_in(&broker, "y", "two") && !logs_in(&broker, "z", "three"));
-    ck_assert(may_write(&broker, "x", "/", "x1") && may_write(&broker, "x", "a", "q") && !may_write(&broker, "x", "/", "y"));
+    ck_assert(may_write(&broker, "x", "/", "x1") && may_write(&broker, "x", "a", "q") &&
+              !may_write(&broker, "x", "/", "y"));
     ck_assert(may_write(&broker, "y", "/", "anything") && !may_write(&broker, "y", "a", "anything"));
     noted[0] = 0;
     ck_assert_int_eq(embedded_apply(&broker, two, one), 0);
     ck_assert_str_eq(noted, "vhost shop\nvhost b\nvhost c\n");
-    ck_assert_str_eq(logged,
-                     "virtual host \"a\" is not in the configuration any more: it stays, with what is in it\n"
-                     "user \"y\" was removed\nuser \"z\" was added\n");
+    ck_assert_str_eq(logged, "virtual host \"a\" is not in the configuration any more: it stays, with what is in it\n"
+                             "user \"y\" was removed\nuser \"z\" was added\n");
     ck_assert(!logs_in(&broker, "x", "one") && logs_in(&broker, "x", "new") && !logs_in(&broker, "y", "two"));
-    ck_assert(!may_write(&broker, "x", "/", "x1") && !may_write(&broker, "x", "a", "q") && may_write(&broker, "x", "/", "y"));
+    ck_assert(!may_write(&broker, "x", "/", "x1") && !may_write(&broker, "x", "a", "q") &&
+              may_write(&broker, "x", "/", "y"));
     ck_assert(logs_in(&broker, "z", "three"));
     config_free(one);
     config_free(two);
@@ -204,7 +207,8 @@ END_TEST
 START_TEST(test_apply_definitions)
 {
     struct broker broker = {.users = users_new()};
-    struct config *config = parse("[hark]\nurl = embedded:\n[broker]\ndefinitions = /dev/null\n[user x]\npassword = one\n");
+    struct config *config = parse(
+        "[hark]\nurl = embedded:\n[broker]\ndefinitions = /dev/null\n[user x]\npassword = one\n");
 
     log_divert(on_log, NULL);
     ck_assert_int_eq(embedded_apply(&broker, config, NULL), -1);
@@ -374,8 +378,6 @@ int main(void)
 {
     Suite *suite = suite_create("embedded");
     TCase *cases = tcase_create("embedded");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(cases, 30);
     tcase_add_test(cases, test_apply);
@@ -385,9 +387,5 @@ int main(void)
     tcase_add_loop_test(cases, test_refuses, 0, 2);
     tcase_add_test(cases, test_orphaned);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -4,8 +4,8 @@
 #include "client/refusals.h"
 
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static struct flight flight;
@@ -33,14 +33,12 @@ static void teardown(void)
 
 static struct outgoing *make(const char *key, const char *id, const char *body)
 {
-    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0,
-                                    .message_id = span_str(id)};
+    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0, .message_id = span_str(id)};
     struct buf raw = {0};
     struct outgoing *outgoing;
 
     properties_put(&raw, &properties);
-    outgoing = outgoing_new(span_str("events"), span_str(key), buf_span(&raw), span_str(body),
-                            NULL);
+    outgoing = outgoing_new(span_str("events"), span_str(key), buf_span(&raw), span_str(body), NULL);
     ck_assert_ptr_nonnull(outgoing);
     buf_free(&raw);
     return outgoing;
@@ -133,8 +131,7 @@ END_TEST
 
 static struct message *message(const char *key, const char *id, const char *body)
 {
-    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0,
-                                    .message_id = span_str(id)};
+    struct properties properties = {.flags = id != NULL ? PROPERTY_MESSAGE_ID : 0, .message_id = span_str(id)};
     struct buf raw = {0};
     struct reply error;
     struct message *result;
@@ -252,8 +249,7 @@ END_TEST
 
 /* ---- refusals ---- */
 
-static const char *ask(struct refusals *refusals, const char *exchange, const char *key,
-                       int64_t now)
+static const char *ask(struct refusals *refusals, const char *exchange, const char *key, int64_t now)
 {
     return refusals_find(refusals, span_str(exchange), span_str(key), now);
 }
@@ -300,8 +296,6 @@ int main(void)
 {
     Suite *suite = suite_create("flight");
     TCase *flights = tcase_create("flight"), *refused = tcase_create("refusals");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(flights, setup, teardown);
     tcase_add_test(flights, test_take);
@@ -314,9 +308,5 @@ int main(void)
     tcase_add_test(refused, test_refusals_are_few);
     suite_add_tcase(suite, refused);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

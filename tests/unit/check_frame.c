@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Cutting frames: what is one, what is none, and that neither depends on how the bytes arrive. */
 #include "wire/frame.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static struct frame frame;
@@ -59,18 +59,14 @@ START_TEST(test_refused)
     ck_refused("\4", 1, "unknown frame type 4");
     ck_refused("HTTP/1.1 400", 1, "unknown frame type 72");
     ck_refused("AMQ\3", 4, "unknown frame type 65");
-    ck_refused("AMQP\1\1\0\12", 8,
-               "a protocol header instead of a frame: the peer speaks AMQP 1.0.10, not 0.9.1");
+    ck_refused("AMQP\1\1\0\12", 8, "a protocol header instead of a frame: the peer speaks AMQP 1.0.10, not 0.9.1");
     ck_refused("\1\0\1\0\0\0\3", 7, "a frame of type 1 with only 3 bytes");
     ck_refused("\2\0\1\0\0\0\15", 7, "a frame of type 2 with only 13 bytes");
     ck_refused("\10\0\0\0\0\0\1", 7, "a heartbeat with 1 bytes on channel 0");
     ck_refused("\10\0\1\0\0\0\0", 7, "a heartbeat with 0 bytes on channel 1");
-    ck_refused("\3\0\1\0\0\x1f\xf9", 7,
-               "a frame of 8193 bytes, type 3, channel 1; at most 8192 are agreed");
-    ck_refused("\3\0\1\xff\xff\xff\xff", 7,
-               "a frame of 4294967303 bytes, type 3, channel 1; at most 8192 are agreed");
-    ck_refused("\3\0\1\0\0\0\1x\xcd", 9,
-               "a frame of type 3, 1 bytes, ends in 0xcd instead of 0xce");
+    ck_refused("\3\0\1\0\0\x1f\xf9", 7, "a frame of 8193 bytes, type 3, channel 1; at most 8192 are agreed");
+    ck_refused("\3\0\1\xff\xff\xff\xff", 7, "a frame of 4294967303 bytes, type 3, channel 1; at most 8192 are agreed");
+    ck_refused("\3\0\1\0\0\0\1x\xcd", 9, "a frame of type 3, 1 bytes, ends in 0xcd instead of 0xce");
 }
 END_TEST
 
@@ -133,8 +129,6 @@ int main(void)
 {
     Suite *suite = suite_create("frame");
     TCase *tests = tcase_create("frame");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, NULL);
     tcase_add_test(tests, test_method);
@@ -145,9 +139,5 @@ int main(void)
     tcase_add_test(tests, test_put_without_memory);
     tcase_add_test(tests, test_reply_codes);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -6,8 +6,8 @@
  */
 #include "wire/content.h"
 #include "wire/method.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -84,8 +84,8 @@ static void load(struct stream *stream)
     if (strcmp(stream->expected[0], "protocol-header") == 0)
         stream->bytes.start = at = 8;
     while (at < bytes.length) {
-        ssize_t used = frame_cut(bytes.data + at, bytes.length - at, GOLDEN_FRAME_MAX,
-                                 &stream->frames[stream->count], &error);
+        ssize_t used = frame_cut(bytes.data + at, bytes.length - at, GOLDEN_FRAME_MAX, &stream->frames[stream->count],
+                                 &error);
 
         ck_assert_msg(used > 0, "%s: frame %zu: %s", stream->path, stream->count, error.text);
         stream->count++;
@@ -131,11 +131,9 @@ START_TEST(test_dissection)
         char what[LINE_SIZE];
 
         if (frame->type == FRAME_METHOD)
-            snprintf(what, sizeof(what), "method %u %s", frame->channel,
-                     method_name(get_u32(frame->payload.data)));
+            snprintf(what, sizeof(what), "method %u %s", frame->channel, method_name(get_u32(frame->payload.data)));
         else if (frame->type == FRAME_HEADER)
-            snprintf(what, sizeof(what), "header %u %u", frame->channel,
-                     get_u32(frame->payload.data + 8));
+            snprintf(what, sizeof(what), "header %u %u", frame->channel, get_u32(frame->payload.data + 8));
         else if (frame->type == FRAME_BODY)
             snprintf(what, sizeof(what), "body %u %zu", frame->channel, frame->payload.length);
         else
@@ -197,8 +195,8 @@ static void put_by_hand(const struct frame *frame, const amqp_method_t *method)
     if (method->id == AMQP_BASIC_PUBLISH_METHOD) {
         const amqp_basic_publish_t *publish = method->decoded;
 
-        method_put_publish(&out, frame->channel, span_amqp(publish->exchange),
-                           span_amqp(publish->routing_key), publish->mandatory);
+        method_put_publish(&out, frame->channel, span_amqp(publish->exchange), span_amqp(publish->routing_key),
+                           publish->mandatory);
         ck_same(&out, whole(frame));
     } else if (method->id == AMQP_BASIC_ACK_METHOD) {
         const amqp_basic_ack_t *ack = method->decoded;
@@ -230,15 +228,13 @@ START_TEST(test_methods_both_ways)
 
         if (frame->type != FRAME_METHOD)
             continue;
-        ck_assert_msg(method_decode(frame, stream->from, &pool, &method, &error) == 0, "%s",
-                      error.text);
+        ck_assert_msg(method_decode(frame, stream->from, &pool, &method, &error) == 0, "%s", error.text);
         method_put(&out, frame->channel, method.id, method.decoded);
         ck_same(&out, whole(frame));
         buf_free(&out);
         put_by_hand(frame, &method);
         if (method_find(method.id)->from != METHOD_FROM_BOTH) {
-            ck_assert_int_eq(
-                method_decode(frame, METHOD_FROM_BOTH ^ stream->from, &pool, &method, &error), -1);
+            ck_assert_int_eq(method_decode(frame, METHOD_FROM_BOTH ^ stream->from, &pool, &method, &error), -1);
             ck_assert_uint_eq(error.code, REPLY_COMMAND_INVALID);
         }
         recycle_amqp_pool(&pool);
@@ -255,10 +251,8 @@ START_TEST(test_truncated_methods)
     for (size_t i = 0; i < stream->count; i++) {
         struct frame frame = stream->frames[i];
 
-        for (size_t length = 0;
-             frame.type == FRAME_METHOD && length < stream->frames[i].payload.length; length++) {
-            uint8_t *copy = malloc(length +
-                                   1); /* its own, so that a sanitizer sees a read behind it */
+        for (size_t length = 0; frame.type == FRAME_METHOD && length < stream->frames[i].payload.length; length++) {
+            uint8_t *copy = malloc(length + 1); /* its own, so that a sanitizer sees a read behind it */
 
             ck_assert_ptr_nonnull(copy);
             memcpy(copy + 1, stream->frames[i].payload.data, length);
@@ -292,15 +286,13 @@ static size_t content_both_ways(const struct stream *stream, size_t at)
     buf_clear(&out);
 
     ck_assert_int_eq(content_begin(&content, span_str("e"), span_str("k"), &error), 0);
-    while ((result = content_frame(&content, &stream->frames[last], UINT32_MAX, &message,
-                                   &error)) == 0)
+    while ((result = content_frame(&content, &stream->frames[last], UINT32_MAX, &message, &error)) == 0)
         last++;
     ck_assert_msg(result == 1, "%s", error.text);
     ck_assert(span_equal(message->raw_properties, raw));
     content_put(&out, frame->channel, GOLDEN_FRAME_MAX, message->raw_properties, message->body);
     raw = whole(frame);
-    raw.length = (size_t)(whole(&stream->frames[last]).data - raw.data) +
-                 whole(&stream->frames[last]).length;
+    raw.length = (size_t)(whole(&stream->frames[last]).data - raw.data) + whole(&stream->frames[last]).length;
     ck_same(&out, raw);
     message_drop(message);
     buf_free(&out);
@@ -328,8 +320,7 @@ START_TEST(test_truncated_headers)
     for (size_t i = 0; i < stream->count; i++) {
         struct frame frame = stream->frames[i];
 
-        for (size_t length = 0;
-             frame.type == FRAME_HEADER && length < stream->frames[i].payload.length; length++) {
+        for (size_t length = 0; frame.type == FRAME_HEADER && length < stream->frames[i].payload.length; length++) {
             uint8_t *copy = malloc(length + 1);
 
             ck_assert_ptr_nonnull(copy);
@@ -350,8 +341,6 @@ int main(void)
     Suite *suite = suite_create("golden");
     TCase *tests = tcase_create("golden");
     int count = HARK_COUNT(streams);
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, test_dissection, 0, count);
@@ -361,9 +350,5 @@ int main(void)
     tcase_add_loop_test(tests, test_content, 0, count);
     tcase_add_loop_test(tests, test_truncated_headers, 0, count);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -2,6 +2,7 @@
 /* Heartbeats: the rule, and links that follow it. */
 #include "link_kit.h"
 #include "net/heartbeat.h"
+#include "suite.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -158,8 +159,6 @@ int main(void)
 {
     Suite *suite = suite_create("heartbeat");
     TCase *rule = tcase_create("rule"), *links = tcase_create("links");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(rule, beat_setup, NULL);
     tcase_add_test(rule, test_beat_send);
@@ -172,8 +171,5 @@ int main(void)
     tcase_add_test(links, test_silence);
     tcase_add_test(links, test_stuck);
     suite_add_tcase(suite, links);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The ini reader: values, sections, includes, bounds, and each complaint word by word. */
 #include "base/ini.h"
+#include "suite.h"
 
-#include <check.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,27 +111,21 @@ START_TEST(test_environment)
     ck_assert_str_eq(value("k = ${CHECK_EMPTY:-x y}"), "x y");
     ck_assert_str_eq(value("k = ${CHECK_UNSET:-}"), "");
     ck_assert_str_eq(value("k = $$ $x $${CHECK_INI}"), "$ $x ${CHECK_INI}");
-    ck_assert_str_eq(
-        mistake("[x]\nk = ${CHECK_UNSET}\n"),
-        "hark.ini:2: [x] k: the environment variable CHECK_UNSET is not set; ${CHECK_UNSET:-text} would "
-        "give a default");
-    ck_assert_str_eq(
-        mistake("[x]\nk = ${A B}\n"),
-        "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = ${A\n"),
-                     "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = \"${A\" }\n"),
-                     "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; "
-                     "a dollar is written $$");
-    ck_assert_str_eq(mistake("[x]\nk = ${A:-a ;}\n"),
-                     "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = ${CHECK_UNSET}\n"),
+                     "hark.ini:2: [x] k: the environment variable CHECK_UNSET is not set; ${CHECK_UNSET:-text} would "
+                     "give a default");
+    ck_assert_str_eq(mistake("[x]\nk = ${A B}\n"),
+                     "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = ${A\n"), "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = \"${A\" }\n"), "hark.ini:2: [x] k: expected ${NAME} or ${NAME:-default}; "
+                                                      "a dollar is written $$");
+    ck_assert_str_eq(mistake("[x]\nk = ${A:-a ;}\n"), "hark.ini:2: [x] k: ${ is not closed; a dollar is written $$");
 }
 END_TEST
 
 START_TEST(test_sections)
 {
-    parse(
-        "[hark]\na = 1\na = 2\n\n[ queue  sign ups ] ; note\n[queue \"x]\\\"y\"]\r\n  [broker]# note\nb=3");
+    parse("[hark]\na = 1\na = 2\n\n[ queue  sign ups ] ; note\n[queue \"x]\\\"y\"]\r\n  [broker]# note\nb=3");
     ck_assert_uint_eq(errors.count, 0);
     ck_assert_uint_eq(ini->section_count, 4);
     ck_assert_str_eq(ini->sections[0].label, "[hark]");
@@ -152,24 +146,18 @@ START_TEST(test_mistakes)
     ck_assert_str_eq(mistake("k = v\n"), "hark.ini:1: k: a key stands in a section such as [hark]");
     ck_assert_str_eq(mistake("[x]\nword\n"), "hark.ini:2: [x] expected \"key = value\"");
     ck_assert_str_eq(mistake("[x]\n= v\n"), "hark.ini:2: [x] expected \"key = value\"");
-    ck_assert_str_eq(
-        mistake("[x]\na b = v\n"),
-        "hark.ini:2: [x] expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
-    ck_assert_str_eq(mistake("[x\nk = v\n"),
-                     "hark.ini:1: expected a section such as [queue signups]");
-    ck_assert_str_eq(mistake("[]\nk = v\n"),
-                     "hark.ini:1: expected a section such as [queue signups]");
+    ck_assert_str_eq(mistake("[x]\na b = v\n"),
+                     "hark.ini:2: [x] expected \"key = value\"; a key is one word of at most 255 bytes without quotes");
+    ck_assert_str_eq(mistake("[x\nk = v\n"), "hark.ini:1: expected a section such as [queue signups]");
+    ck_assert_str_eq(mistake("[]\nk = v\n"), "hark.ini:1: expected a section such as [queue signups]");
     ck_assert_str_eq(mistake("[x] y\n"), "hark.ini:1: something follows the section's \"]\"");
     ck_assert_str_eq(mistake("[x \"y]\n"), "hark.ini:1: a double quote is not closed");
     ck_assert_str_eq(mistake("[x]\nk = \"v\n"), "hark.ini:2: [x] k: a double quote is not closed");
-    ck_assert_str_eq(
-        mistake("[x]\nk = \"\\d\"\n"),
-        "hark.ini:2: [x] k: in double quotes a backslash stands before \", \\, n or t only");
-    ck_assert_str_eq(
-        mistake("[x]\nk = a\x01z\n"),
-        "hark.ini:2: [x] a control character; in double quotes, a new line is written \\n, a tab \\t");
-    ck_assert_str_eq(mistake("[x]\n\n[y]\n[x]\n"),
-                     "hark.ini:4: [x] the section stands already in hark.ini:1");
+    ck_assert_str_eq(mistake("[x]\nk = \"\\d\"\n"),
+                     "hark.ini:2: [x] k: in double quotes a backslash stands before \", \\, n or t only");
+    ck_assert_str_eq(mistake("[x]\nk = a\x01z\n"),
+                     "hark.ini:2: [x] a control character; in double quotes, a new line is written \\n, a tab \\t");
+    ck_assert_str_eq(mistake("[x]\n\n[y]\n[x]\n"), "hark.ini:4: [x] the section stands already in hark.ini:1");
     ck_assert_str_eq(mistake("include = a.ini\n"), "hark.ini:1: include works in files only");
 }
 END_TEST
@@ -269,8 +257,7 @@ static const char *error_at(size_t index)
     size_t used = 0;
 
     while ((found = strstr(from, directory)) != NULL) {
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "%.*s", (int)(found - from),
-                                 from);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%.*s", (int)(found - from), from);
         from = found + strlen(directory) + 1;
     }
     snprintf(text + used, sizeof(text) - used, "%s", from);
@@ -279,8 +266,7 @@ static const char *error_at(size_t index)
 
 START_TEST(test_include)
 {
-    put("main.ini",
-        "include = one.ini\n[hark]\na = 1\ninclude = conf.d/*.ini\nb = 2\ninclude = none*.ini\n");
+    put("main.ini", "include = one.ini\n[hark]\na = 1\ninclude = conf.d/*.ini\nb = 2\ninclude = none*.ini\n");
     put("one.ini", "[one]\n");
     put("conf.d/20.ini", "[b]\nb = x\n");
     put("conf.d/10.ini", "[a]\ninclude = taken as a key here\n");
@@ -306,12 +292,10 @@ START_TEST(test_include_mistakes)
     put("conf.d/20.ini", "[a]\n");
     read_main();
     ck_assert_uint_eq(errors.count, 4);
-    ck_assert_str_eq(error_at(0),
-                     "main.ini:2: [hark] include = absent.ini: No such file or directory");
+    ck_assert_str_eq(error_at(0), "main.ini:2: [hark] include = absent.ini: No such file or directory");
     ck_assert_str_eq(error_at(1), "conf.d/10.ini:1: a: a key stands in a section such as [hark]");
     ck_assert_str_eq(error_at(2), "main.ini:4: [hark] include = : expected a file name");
-    ck_assert_str_eq(error_at(3),
-                     "conf.d/20.ini:1: [a] the section stands already in conf.d/10.ini:2");
+    ck_assert_str_eq(error_at(3), "conf.d/20.ini:1: [a] the section stands already in conf.d/10.ini:2");
 }
 END_TEST
 
@@ -364,7 +348,6 @@ int main(void)
 {
     Suite *suite = suite_create("ini");
     TCase *cases = tcase_create("ini"), *files = tcase_create("files");
-    SRunner *runner;
     int failed;
 
     if (mkdtemp(directory) == NULL || mkdir(path("conf.d"), 0700) != 0)
@@ -387,10 +370,7 @@ int main(void)
     tcase_add_test(files, test_include_depth);
     tcase_add_test(files, test_unreadable);
     suite_add_tcase(suite, files);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    failed = suite_run(suite);
     nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    return failed > 0;
+    return failed;
 }

@@ -2,8 +2,8 @@
 /* The supervisor and the embedded broker: who starts and leaves when, what survives whom. */
 #include "net/listen.h"
 #include "supervisor_rig.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,8 +98,8 @@ START_TEST(test_address_taken)
     snprintf(general, sizeof(general), EMBEDDED "[broker]\ndata = state\nlisten = %s\n", name);
     rig_start("well", general, NULL);
     ck_assert_int_eq(rig_wait_end(), 71);
-    snprintf(general, sizeof(general), "hark.ini:7: [broker] listen = %s: cannot listen on %s: Address already in use", name,
-             name);
+    snprintf(general, sizeof(general), "hark.ini:7: [broker] listen = %s: cannot listen on %s: Address already in use",
+             name, name);
     rig_wait("log", general, 1);
     ck_assert(!rig_has("state/workers.sock") && !rig_has("trace"));
     close(fds[0]);
@@ -190,8 +190,6 @@ int main(void)
 {
     Suite *suite = suite_create("keeper");
     TCase *cases = tcase_create("keeper");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(cases, 40);
     tcase_add_test(cases, test_order);
@@ -205,9 +203,5 @@ int main(void)
     tcase_add_test(cases, test_broker_only);
     tcase_add_test(cases, test_twice);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

@@ -2,6 +2,7 @@
 /* Links: frames both ways, whatever the other side does. The other side is a plain descriptor. */
 #include "link_kit.h"
 #include "net/link_private.h"
+#include "suite.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -111,7 +112,8 @@ END_TEST
 
 START_TEST(test_byte_by_byte)
 {
-    static const uint8_t frames[] = {3, 0, 1, 0, 0, 0, 2, 0, 1, 0xce, 3, 0, 1, 0, 0, 0, 0, 0xce, 3, 0, 1, 0, 0, 0, 1, 2, 0xce};
+    static const uint8_t frames[] = {3, 0, 1, 0,    0, 0, 2, 0, 1, 0xce, 3, 0, 1,   0,
+                                     0, 0, 0, 0xce, 3, 0, 1, 0, 0, 0,    1, 2, 0xce};
 
     for (size_t i = 0; i < sizeof(frames); i++) {
         say(frames + i, 1);
@@ -438,8 +440,6 @@ int main(void)
 {
     Suite *suite = suite_create("link");
     TCase *tcase = tcase_create("link");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 15);
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -461,8 +461,5 @@ int main(void)
     tcase_add_test(tcase, test_refused);
     tcase_add_test(tcase, test_accept);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

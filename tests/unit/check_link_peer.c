@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Links: where the other side is. (Who it is: check_tls.c.) */
 #include "link_kit.h"
+#include "suite.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -74,15 +75,10 @@ int main(void)
 {
     Suite *suite = suite_create("link_peer");
     TCase *tcase = tcase_create("link_peer");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 15);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_loopback);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

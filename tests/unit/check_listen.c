@@ -4,6 +4,7 @@
 #include "net/acceptor.h"
 #include "net/listen.h"
 #include "peer.h"
+#include "suite.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -368,8 +369,6 @@ int main(void)
 {
     Suite *suite = suite_create("listen");
     TCase *tcp = tcase_create("tcp"), *local = tcase_create("unix"), *accepting = tcase_create("acceptor");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcp, 20); /* a name server may take its time to say no */
     tcase_add_test(tcp, test_tcp);
@@ -391,8 +390,5 @@ int main(void)
     tcase_add_test(accepting, test_accept_freed);
     tcase_add_test(accepting, test_accept_starved);
     suite_add_tcase(suite, accepting);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

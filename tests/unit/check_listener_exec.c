@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <hark/test.h>
 
-#include <check.h>
+#include "suite.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +48,10 @@ END_TEST
 
 START_TEST(test_environment)
 {
-    struct hark_test *t = run("command = sh -c \"echo $HARK_ROUTING_KEY $HARK_EXCHANGE $HARK_MESSAGE_ID $HARK_HEADER_X_COLOUR $MORE\"\n"
-                              "environment.MORE = more\n",
-                              "");
+    struct hark_test *t = run(
+        "command = sh -c \"echo $HARK_ROUTING_KEY $HARK_EXCHANGE $HARK_MESSAGE_ID $HARK_HEADER_X_COLOUR $MORE\"\n"
+        "environment.MORE = more\n",
+        "");
 
     ck_assert(is(hark_test_message(t, 0)->body, "user.signed-up events m1 blue more\n"));
     hark_test_close(t);
@@ -61,10 +63,10 @@ static const struct {
     const char *codes;
     enum hark_verdict verdict;
 } statuses[] = {
-    {0, "default", HARK_DONE},   {1, "default", HARK_RETRY},   {63, "default", HARK_RETRY},
+    {0, "default", HARK_DONE},    {1, "default", HARK_RETRY},   {63, "default", HARK_RETRY},
     {64, "default", HARK_REJECT}, {66, "default", HARK_REJECT}, {67, "default", HARK_RETRY},
-    {0, "strict", HARK_DONE},    {3, "strict", HARK_REJECT},   {4, "strict", HARK_RETRY},
-    {5, "strict", HARK_REJECT},  {6, "strict", HARK_RETRY},    {64, "strict", HARK_RETRY},
+    {0, "strict", HARK_DONE},     {3, "strict", HARK_REJECT},   {4, "strict", HARK_RETRY},
+    {5, "strict", HARK_REJECT},   {6, "strict", HARK_RETRY},    {64, "strict", HARK_RETRY},
 };
 
 START_TEST(test_exit_status)
@@ -275,8 +277,6 @@ int main(void)
 {
     Suite *suite = suite_create("listener_exec");
     TCase *tests = tcase_create("exec");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, test_body_in_output_out);
@@ -296,8 +296,5 @@ int main(void)
     tcase_add_test(tests, test_concurrency);
     tcase_add_test(tests, test_close_with_programs_running);
     suite_add_tcase(suite, tests);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(suite);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <hark/test.h>
 
-#include <check.h>
+#include "suite.h"
+
 #include <string.h>
 
 extern const struct hark_module hark_module_forward;
@@ -67,10 +68,11 @@ END_TEST
 
 START_TEST(test_placeholders)
 {
-    struct hark_test *t = hark_test_open(&hark_module_forward, "exchange = to-{1}\n"
-                                                               "routing_key = {2}.{header.colour}.{{x}\n"
-                                                               "header.was = {routing_key} of {exchange}, {header.count}\n"
-                                                               "without = nothing\n");
+    struct hark_test *t = hark_test_open(&hark_module_forward,
+                                         "exchange = to-{1}\n"
+                                         "routing_key = {2}.{header.colour}.{{x}\n"
+                                         "header.was = {routing_key} of {exchange}, {header.count}\n"
+                                         "without = nothing\n");
     const struct hark_test_message *m;
 
     ck_assert_int_eq(hark_test_feed(t, &event), HARK_DONE);
@@ -125,8 +127,6 @@ int main(void)
 {
     Suite *suite = suite_create("listener_forward");
     TCase *tests = tcase_create("forward");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_test(tests, test_keeps_everything);
     tcase_add_test(tests, test_same_event_same_ids);
@@ -135,8 +135,5 @@ int main(void)
     tcase_add_test(tests, test_refused_is_retried);
     tcase_add_test(tests, test_key_too_long);
     suite_add_tcase(suite, tests);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(suite);
 }

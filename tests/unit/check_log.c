@@ -2,8 +2,8 @@
 /* The logger: what lines look like in each format, and that nothing that happens at the other end
  * stops a caller. */
 #include "base/log_private.h"
+#include "suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,8 +19,8 @@
 
 static char line[LOG_LINE_SIZE];
 
-static const char *formatted(enum log_format format, const char *message, size_t length,
-                             const char *name, const char *value)
+static const char *formatted(enum log_format format, const char *message, size_t length, const char *name,
+                             const char *value)
 {
     struct log_record record = {
         .level = LOG_LEVEL_WARNING,
@@ -44,24 +44,20 @@ START_TEST(formats)
     const char text[] = "key \"a\\b\"\n\033[31m\x9b\xc3\xa4\xc2\x9b";
     size_t length = sizeof(text) - 1;
 
-    ck_assert_str_eq(
-        formatted(LOG_FORMAT_TEXT, text, length, "key", "x"),
-        "2026-01-02T03:04:05.678Z warning worker[1]: key \"a\\b\"\\n\\x1B[31m\\x9B\xc3\xa4\\xC2\\x9B\n");
-    ck_assert_str_eq(
-        formatted(LOG_FORMAT_LOGFMT, text, length, "routing-key", "a b"),
-        "time=2026-01-02T03:04:05.678Z level=warning process=worker[1] pid=42 msg=\"key \\\"a\\\\b\\\"\\n"
-        "\\x1B[31m\\x9B\xc3\xa4\\xC2\\x9B\" routing-key=\"a b\"\n");
-    ck_assert_str_eq(
-        formatted(LOG_FORMAT_LOGFMT, "plain", 5, "n", "12"),
-        "time=2026-01-02T03:04:05.678Z level=warning process=worker[1] pid=42 msg=plain n=12\n");
+    ck_assert_str_eq(formatted(LOG_FORMAT_TEXT, text, length, "key", "x"),
+                     "2026-01-02T03:04:05.678Z warning worker[1]: key \"a\\b\"\\n\\x1B[31m\\x9B\xc3\xa4\\xC2\\x9B\n");
+    ck_assert_str_eq(formatted(LOG_FORMAT_LOGFMT, text, length, "routing-key", "a b"),
+                     "time=2026-01-02T03:04:05.678Z level=warning process=worker[1] pid=42 msg=\"key \\\"a\\\\b\\\"\\n"
+                     "\\x1B[31m\\x9B\xc3\xa4\\xC2\\x9B\" routing-key=\"a b\"\n");
+    ck_assert_str_eq(formatted(LOG_FORMAT_LOGFMT, "plain", 5, "n", "12"),
+                     "time=2026-01-02T03:04:05.678Z level=warning process=worker[1] pid=42 msg=plain n=12\n");
     ck_assert_str_eq(
         formatted(LOG_FORMAT_JSON, text, length, "key", ""),
         "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"warning\",\"process\":\"worker[1]\",\"pid\":42,"
         "\"message\":\"key \\\"a\\\\b\\\"\\n\\u001b[31m\\\\x9B\xc3\xa4\\\\xC2\\\\x9B\",\"key\":\"\"}\n");
-    ck_assert_str_eq(
-        formatted(LOG_FORMAT_JOURNALD, "two\nlines", 9, "routing-key", "a\nMESSAGE=b"),
-        "PRIORITY=4\nSYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=worker[1]\nMESSAGE=two\\nlines\n"
-        "HARK_ROUTING_KEY=a\\nMESSAGE=b\n");
+    ck_assert_str_eq(formatted(LOG_FORMAT_JOURNALD, "two\nlines", 9, "routing-key", "a\nMESSAGE=b"),
+                     "PRIORITY=4\nSYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=worker[1]\nMESSAGE=two\\nlines\n"
+                     "HARK_ROUTING_KEY=a\\nMESSAGE=b\n");
 }
 END_TEST
 
@@ -71,17 +67,15 @@ START_TEST(dates)
         time_t seconds;
         const char *text;
     } known[] = {
-        {0, "1970-01-01T00:00:00"},          {951782399, "2000-02-28T23:59:59"},
-        {951782400, "2000-02-29T00:00:00"},  {1709210096, "2024-02-29T12:34:56"},
-        {4107542400, "2100-03-01T00:00:00"}, {1735689599, "2024-12-31T23:59:59"},
+        {0, "1970-01-01T00:00:00"},          {951782399, "2000-02-28T23:59:59"},  {951782400, "2000-02-29T00:00:00"},
+        {1709210096, "2024-02-29T12:34:56"}, {4107542400, "2100-03-01T00:00:00"}, {1735689599, "2024-12-31T23:59:59"},
     };
 
     for (size_t i = 0; i < HARK_COUNT(known); i++) {
         struct log_record record = {.time = {.tv_sec = known[i].seconds}, .who = "w"};
 
         log_format_record(LOG_FORMAT_TEXT, false, &record, line);
-        ck_assert_msg(strncmp(line, known[i].text, 19) == 0, "%.19s is not %s", line,
-                      known[i].text);
+        ck_assert_msg(strncmp(line, known[i].text, 19) == 0, "%.19s is not %s", line, known[i].text);
     }
 }
 END_TEST
@@ -89,8 +83,7 @@ END_TEST
 START_TEST(longest_line_fits)
 {
     static char message[LOG_MESSAGE_MAX], value[LOG_FIELDS_SIZE - 1];
-    struct log_record record = {
-        .who = "worker[256]", .message = span_of(message, sizeof(message)), .field_count = 1};
+    struct log_record record = {.who = "worker[256]", .message = span_of(message, sizeof(message)), .field_count = 1};
 
     memset(message, 1, sizeof(message));
     memset(value, 1, sizeof(value));
@@ -362,25 +355,22 @@ START_TEST(journald)
 
     /* auto: only when standard error is the very stream that systemd made. */
     ck_assert_int_eq(fstat(ends[1], &st), 0);
-    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
-             (unsigned long long)st.st_ino + 1);
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino + 1);
     setenv("JOURNAL_STREAM", stream, 1);
     ck_assert_int_eq(log_start_to(LOG_FORMAT_AUTO, LOG_LEVEL_INFO, ends[1], address.sun_path), 0);
     log_info("to the pipe");
     read_until("to the pipe\n");
     log_stop();
 
-    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
-             (unsigned long long)st.st_ino);
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
     setenv("JOURNAL_STREAM", stream, 1);
     ck_assert_int_eq(log_start_to(LOG_FORMAT_AUTO, LOG_LEVEL_INFO, ends[1], address.sun_path), 0);
     log_at(LOG_LEVEL_ERROR, fields, "it\nfailed");
     n = recv(journal, datagram, sizeof(datagram) - 1, 0);
     ck_assert_int_gt(n, 0);
     datagram[n] = '\0';
-    ck_assert_str_eq(
-        datagram, "PRIORITY=3\nSYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=harkd\nMESSAGE=it\\nfailed\n"
-                  "HARK_LISTENER=mail\n");
+    ck_assert_str_eq(datagram, "PRIORITY=3\nSYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=harkd\nMESSAGE=it\\nfailed\n"
+                               "HARK_LISTENER=mail\n");
 
     /* A journald that does not read stops nobody either, and one that comes back is found again. */
     for (int i = 0; i < 20000; i++)
@@ -396,8 +386,7 @@ START_TEST(journald)
 
     unlink(address.sun_path);
     rmdir(directory);
-    ck_assert_int_eq(log_start_to(LOG_FORMAT_JOURNALD, LOG_LEVEL_INFO, ends[1], address.sun_path),
-                     -1);
+    ck_assert_int_eq(log_start_to(LOG_FORMAT_JOURNALD, LOG_LEVEL_INFO, ends[1], address.sun_path), -1);
     ck_assert_int_eq(errno, ENOENT);
 }
 END_TEST
@@ -405,8 +394,7 @@ END_TEST
 START_TEST(long_messages)
 {
     static char text[3 * LOG_MESSAGE_MAX];
-    struct log_field fields[] = {
-        {"first", span_of(text, sizeof(text))}, {"second", span_str("s")}, {0}};
+    struct log_field fields[] = {{"first", span_of(text, sizeof(text))}, {"second", span_str("s")}, {0}};
 
     memset(text, 'x', sizeof(text) - 1);
     pipe_setup();
@@ -440,8 +428,6 @@ int main(void)
 {
     Suite *suite = suite_create("log");
     TCase *tcase = tcase_create("log");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tcase, 20);
     tcase_add_test(tcase, formats);
@@ -458,9 +444,5 @@ int main(void)
     tcase_add_test(tcase, long_messages);
     tcase_add_test(tcase, rate_limit);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The turns of the loop: what runs when, once, and after what. */
 #include "net/loop.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,8 +260,6 @@ int main(void)
 {
     Suite *suite = suite_create("loop");
     TCase *turns = tcase_create("turns");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(turns, setup, teardown);
     tcase_add_test(turns, test_order);
@@ -275,8 +273,5 @@ int main(void)
     tcase_add_test(turns, test_gather);
     tcase_add_test(turns, test_no_sigpipe);
     suite_add_tcase(suite, turns);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -3,8 +3,8 @@
  * fast routes. */
 #include "wire/method.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static amqp_pool_t pool;
@@ -30,8 +30,7 @@ static void teardown(void)
 static uint16_t decode(enum method_from from, uint16_t channel, const void *bytes, size_t length)
 {
     uint8_t *copy = malloc(length + 1);
-    struct frame frame = {
-        .type = FRAME_METHOD, .channel = channel, .payload = {.data = copy + 1, .length = length}};
+    struct frame frame = {.type = FRAME_METHOD, .channel = channel, .payload = {.data = copy + 1, .length = length}};
     int result;
 
     ck_assert_ptr_nonnull(copy);
@@ -81,11 +80,9 @@ END_TEST
 /* What the codec writes is what the signature says: all arguments 0, and all bits set. */
 START_TEST(test_signatures)
 {
-    for (const struct method_info *info = method_next(NULL); info != NULL;
-         info = method_next(info)) {
+    for (const struct method_info *info = method_next(NULL); info != NULL; info = method_next(info)) {
         uint64_t zero[64] = {0};
-        enum method_from from = info->from == METHOD_FROM_SERVER ? METHOD_FROM_SERVER
-                                                                 : METHOD_FROM_CLIENT;
+        enum method_from from = info->from == METHOD_FROM_SERVER ? METHOD_FROM_SERVER : METHOD_FROM_CLIENT;
         struct frame frame;
 
         if (info->id >> 16 == 10 && (info->id & 0xffff) >= 70)
@@ -132,13 +129,10 @@ START_TEST(test_malformed)
     ck_assert_uint_eq(from_server(0, ""), REPLY_SYNTAX_ERROR);
     ck_assert_uint_eq(from_server(0, "\0\x0a\0"), REPLY_SYNTAX_ERROR);
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x33x"), REPLY_SYNTAX_ERROR); /* trailing */
-    ck_assert_str_eq(error.text,
-                     "SYNTAX_ERROR - the arguments of connection.close-ok are malformed");
-    ck_assert_uint_eq(from_server(0, "\0\x0a\0\x1e\0\1\0\0\x10\0\0"),
-                      REPLY_SYNTAX_ERROR); /* tune: cut */
+    ck_assert_str_eq(error.text, "SYNTAX_ERROR - the arguments of connection.close-ok are malformed");
+    ck_assert_uint_eq(from_server(0, "\0\x0a\0\x1e\0\1\0\0\x10\0\0"), REPLY_SYNTAX_ERROR); /* tune: cut */
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x1e\0\1\0\0\x10\0\0\0"), 0);
-    ck_assert_uint_eq(from_server(0, "\0\x0a\0\x3c\5abcd"),
-                      REPLY_SYNTAX_ERROR); /* a short string that lies */
+    ck_assert_uint_eq(from_server(0, "\0\x0a\0\x3c\5abcd"), REPLY_SYNTAX_ERROR); /* a short string that lies */
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x3c"), REPLY_SYNTAX_ERROR);
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x14\0\0\0\2x"), REPLY_SYNTAX_ERROR); /* a long one */
     ck_assert_uint_eq(from_server(0, "\0\x0a\0\x14\xff\xff\xff\xffx"), REPLY_SYNTAX_ERROR);
@@ -180,8 +174,7 @@ START_TEST(test_nesting)
     ck_assert_uint_eq(decode_nested(METHOD_TABLE_DEPTH, 'A'), 0);
     ck_assert_uint_eq(decode_nested(METHOD_TABLE_DEPTH + 1, 'F'), REPLY_SYNTAX_ERROR);
     ck_assert_uint_eq(decode_nested(METHOD_TABLE_DEPTH + 1, 'A'), REPLY_SYNTAX_ERROR);
-    ck_assert_uint_eq(decode_nested(20000, 'F'),
-                      REPLY_SYNTAX_ERROR); /* the codec alone would overflow its stack */
+    ck_assert_uint_eq(decode_nested(20000, 'F'), REPLY_SYNTAX_ERROR); /* the codec alone would overflow its stack */
     ck_assert_uint_eq(decode_nested(20000, 'A'), REPLY_SYNTAX_ERROR);
 }
 END_TEST
@@ -215,21 +208,17 @@ END_TEST
 START_TEST(test_put_refused)
 {
     static char name[300];
-    amqp_table_entry_t inner = {.key = amqp_cstring_bytes("ok"),
-                                .value = {.kind = AMQP_FIELD_KIND_BOOLEAN}};
-    amqp_field_value_t item = {.kind = AMQP_FIELD_KIND_TABLE,
-                               .value.table = {.num_entries = 1, .entries = &inner}};
+    amqp_table_entry_t inner = {.key = amqp_cstring_bytes("ok"), .value = {.kind = AMQP_FIELD_KIND_BOOLEAN}};
+    amqp_field_value_t item = {.kind = AMQP_FIELD_KIND_TABLE, .value.table = {.num_entries = 1, .entries = &inner}};
     amqp_table_entry_t entry = {
         .key = amqp_cstring_bytes("array"),
-        .value = {.kind = AMQP_FIELD_KIND_ARRAY,
-                  .value.array = {.num_entries = 1, .entries = &item}},
+        .value = {.kind = AMQP_FIELD_KIND_ARRAY, .value.array = {.num_entries = 1, .entries = &item}},
     };
     amqp_queue_bind_t bind = {.arguments = {.num_entries = 1, .entries = &entry}};
 
     method_put(&out, 1, AMQP_QUEUE_BIND_METHOD, &bind);
     ck_assert(!out.failed);
-    inner.key = (amqp_bytes_t){.len = 256,
-                               .bytes = name}; /* the codec would write its length as 0 */
+    inner.key = (amqp_bytes_t){.len = 256, .bytes = name}; /* the codec would write its length as 0 */
     method_put(&out, 1, AMQP_QUEUE_BIND_METHOD, &bind);
     ck_assert(out.failed);
     buf_free(&out);
@@ -246,8 +235,7 @@ END_TEST
 /* A table that holds itself would be followed for ever. */
 START_TEST(test_put_too_deep)
 {
-    amqp_table_entry_t entry = {.key = amqp_cstring_bytes("x"),
-                                .value = {.kind = AMQP_FIELD_KIND_TABLE}};
+    amqp_table_entry_t entry = {.key = amqp_cstring_bytes("x"), .value = {.kind = AMQP_FIELD_KIND_TABLE}};
     amqp_queue_bind_t bind = {.arguments = {.num_entries = 1, .entries = &entry}};
 
     entry.value.value.table = bind.arguments;
@@ -276,8 +264,7 @@ START_TEST(test_deliver)
         ck_assert_uint_eq(error.code, REPLY_SYNTAX_ERROR);
         free(copy);
     }
-    ck_assert_int_eq(method_get_deliver(span_of(bytes, sizeof(bytes)), &deliver, &error),
-                     -1); /* trailing */
+    ck_assert_int_eq(method_get_deliver(span_of(bytes, sizeof(bytes)), &deliver, &error), -1); /* trailing */
     ck_assert_int_eq(method_get_deliver(span_str("a basic.publish, say"), &deliver, &error), -1);
 }
 END_TEST
@@ -286,8 +273,7 @@ START_TEST(test_fast_routes_write_what_the_codec_does)
 {
     static uint8_t name[256];
     struct span longest = span_of(name, 255);
-    amqp_basic_publish_t publish = {.exchange = amqp_span(longest),
-                                    .routing_key = amqp_cstring_bytes("a.b")};
+    amqp_basic_publish_t publish = {.exchange = amqp_span(longest), .routing_key = amqp_cstring_bytes("a.b")};
     amqp_basic_ack_t ack = {.delivery_tag = 0x0102030405060708, .multiple = 1};
     struct buf slow = {0};
 
@@ -311,8 +297,6 @@ int main(void)
 {
     Suite *suite = suite_create("method");
     TCase *tests = tcase_create("method");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_table);
@@ -328,9 +312,5 @@ int main(void)
     tcase_add_test(tests, test_deliver);
     tcase_add_test(tests, test_fast_routes_write_what_the_codec_does);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

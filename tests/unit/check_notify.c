@@ -3,8 +3,8 @@
 #include "base/notify.h"
 
 #include "base/title.h"
+#include "suite.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,9 +24,8 @@ static void listen_at(const char *name, size_t length)
     memcpy(address.sun_path, name, length);
     manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     ck_assert_int_ge(manager, 0);
-    ck_assert_int_eq(bind(manager, (struct sockaddr *)&address,
-                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)),
-                     0);
+    ck_assert_int_eq(
+        bind(manager, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)), 0);
 }
 
 static const char *heard(void)
@@ -165,8 +164,7 @@ START_TEST(watchdog)
         if (rows[i].pid != NULL)
             setenv("WATCHDOG_PID", strcmp(rows[i].pid, "self") == 0 ? self : rows[i].pid, 1);
         notify_open(&notify);
-        ck_assert_msg(notify.watchdog_ms == rows[i].ms, "row %zu: %lld", i,
-                      (long long)notify.watchdog_ms);
+        ck_assert_msg(notify.watchdog_ms == rows[i].ms, "row %zu: %lld", i, (long long)notify.watchdog_ms);
         ck_assert_ptr_null(getenv("WATCHDOG_USEC"));
         ck_assert_ptr_null(getenv("WATCHDOG_PID"));
     }
@@ -204,8 +202,7 @@ START_TEST(title)
     ck_assert_int_eq(pipe(ends), 0);
     if (fork() == 0) {
         char program[] = "x", argument[] = "--title";
-        char first[] = "FIRST=one", second[] = "SECOND=two",
-             options[] = "ASAN_OPTIONS=detect_leaks=0";
+        char first[] = "FIRST=one", second[] = "SECOND=two", options[] = "ASAN_OPTIONS=detect_leaks=0";
         char *argv[] = {program, argument, NULL}, *environment[] = {first, second, options, NULL};
 
         dup2(ends[1], STDOUT_FILENO);
@@ -226,8 +223,6 @@ int main(int argc, char **argv)
 {
     Suite *suite = suite_create("notify");
     TCase *tcase = tcase_create("notify");
-    SRunner *runner;
-    int failed;
 
     this_program = argv[0];
     if (argc == 2 && strcmp(argv[1], "--title") == 0)
@@ -239,9 +234,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, watchdog);
     tcase_add_test(tcase, title);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* The command line: each test runs options_run() in a process of its own and looks at what it
  * prints and how it ends. */
 #include "daemon/options.h"
+#include "suite.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,8 +168,6 @@ int main(void)
 {
     Suite *suite = suite_create("options");
     TCase *tcase = tcase_create("options");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, tells);
     tcase_add_test(tcase, wrong_arguments);
@@ -178,9 +176,5 @@ int main(void)
     tcase_add_test(tcase, standalone);
     tcase_add_test(tcase, full_disk);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Deliveries not yet settled: found by tag, bounded however long one of them is held. */
 #include "broker/peer_channel.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static struct outstandings all;
@@ -81,8 +81,6 @@ int main(void)
 {
     Suite *suite = suite_create("outstanding");
     TCase *tests = tcase_create("outstanding");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_test(tests, found_by_tag);
@@ -90,9 +88,5 @@ int main(void)
     tcase_add_test(tests, one_is_held_while_many_pass);
     tcase_add_test(tests, with_holes);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

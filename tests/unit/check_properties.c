@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Properties: each alone, all together, every way in which they can be malformed. */
 #include "wire/properties.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #define BYTES(text) span_of(text, sizeof(text) - 1)
@@ -13,8 +13,7 @@ static struct buf out;
 
 static void setup(void)
 {
-    memset(&properties, 0x5a,
-           sizeof(properties)); /* what is not set has to be cleared by whoever reads */
+    memset(&properties, 0x5a, sizeof(properties)); /* what is not set has to be cleared by whoever reads */
     out = (struct buf){0};
 }
 
@@ -87,8 +86,7 @@ START_TEST(test_every_combination)
         buf_clear(&out);
         properties_put(&out, &full);
         memset(&again, 0x5a, sizeof(again));
-        if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 ||
-            again.flags != flags)
+        if (out.failed || properties_parse(buf_span(&out), &again, &error) != 0 || again.flags != flags)
             ck_abort_msg("flags %04x: %s", flags, error.text);
 
 #define SAME(flag, field) \
@@ -156,8 +154,6 @@ int main(void)
 {
     Suite *suite = suite_create("properties");
     TCase *tests = tcase_create("properties");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_every_property);
@@ -166,9 +162,5 @@ int main(void)
     tcase_add_test(tests, test_refused);
     tcase_add_test(tests, test_put_refused);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A publisher against a fake server: every message has one outcome, whatever happens on the way. */
 #include "publisher_kit.h"
+#include "suite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -321,8 +322,8 @@ static void send_again(struct outgoing *outgoing, enum outcome outcome, const ch
 
 static void send_missing(void)
 {
-    struct outgoing *outgoing = outgoing_new(span_str("missing"), span_str("k"), span_of("\0\0", 2),
-                                             span_str(""), NULL);
+    struct outgoing *outgoing = outgoing_new(span_str("missing"), span_str("k"), span_of("\0\0", 2), span_str(""),
+                                             NULL);
 
     outgoing->done = send_again;
     publisher_send(publisher, outgoing);
@@ -341,8 +342,6 @@ int main(void)
 {
     Suite *suite = suite_create("publisher");
     TCase *all = tcase_create("publisher");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(all, publisher_kit_setup, publisher_kit_teardown);
     tcase_add_test(all, test_confirms);
@@ -361,9 +360,5 @@ int main(void)
     tcase_add_test(all, test_sent_again_from_its_outcome);
     suite_add_tcase(suite, all);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

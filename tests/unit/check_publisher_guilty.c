@@ -2,6 +2,7 @@
 /* Messages that the broker closes the channel or the connection over: found, refused, and nobody
  * else's loss. */
 #include "publisher_kit.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +21,7 @@ START_TEST(test_guilty_one_is_found)
     peer_until(loop, seen.outcomes == 17);
     for (const char *key = "abcdefghijklmnop"; *key != '\0'; key++) {
         snprintf(wanted, sizeof(wanted), "%c=1", *key);
-        ck_assert_msg(strstr(seen.outcome_text, wanted) != NULL, "%s: %s", wanted,
-                      seen.outcome_text);
+        ck_assert_msg(strstr(seen.outcome_text, wanted) != NULL, "%s: %s", wanted, seen.outcome_text);
     }
     at = strstr(seen.outcome_text, "X=4");
     ck_assert_ptr_nonnull(at);
@@ -103,8 +103,8 @@ START_TEST(test_what_cannot_be_sent)
     ck_assert_str_eq(seen.outcome_text, "nnnnnnnnnnnnnnnnnnnn=4 large=4 a=1 b=1");
     ck_assert_uint_eq(noted.lost, 0);
     ck_assert_uint_eq(broker.channels, 1);
-    kit_send("events", span_of(name, 255),
-             span_of(properties, peer->tune_frame_max - FRAME_OVERHEAD - 12), span_str(""));
+    kit_send("events", span_of(name, 255), span_of(properties, peer->tune_frame_max - FRAME_OVERHEAD - 12),
+             span_str(""));
     peer_until(loop, seen.outcomes == 5); /* what just fits is sent */
     ck_assert_ptr_nonnull(strstr(seen.outcome_text, "n=1"));
     ck_assert_uint_eq(noted.lost, 0);
@@ -115,8 +115,6 @@ int main(void)
 {
     Suite *suite = suite_create("publisher_guilty");
     TCase *all = tcase_create("publisher_guilty");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(all, publisher_kit_setup, publisher_kit_teardown);
     tcase_add_test(all, test_guilty_one_is_found);
@@ -126,9 +124,5 @@ int main(void)
     tcase_add_test(all, test_what_cannot_be_sent);
     suite_add_tcase(suite, all);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

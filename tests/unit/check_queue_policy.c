@@ -2,8 +2,8 @@
 /* What the arguments of a queue ask for, and which of them are refused. */
 #include "broker/queue.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,9 +67,10 @@ static const struct {
     const char *name;
     int64_t number;
 } bad_numbers[] = {
-    {"x-message-ttl", -1}, {"x-message-ttl", 1LL << 33}, {"x-expires", 0}, {"x-max-length", -1},
-    {"x-max-length-bytes", -5}, {"x-max-priority", 256}, {"x-max-priority", -1}, {"x-delivery-limit", -1},
-    {"x-overflow", 1}, {"x-queue-type", 1}, {"x-dead-letter-exchange", 1}, {"x-single-active-consumer", 1},
+    {"x-message-ttl", -1},  {"x-message-ttl", 1LL << 33},  {"x-expires", 0},
+    {"x-max-length", -1},   {"x-max-length-bytes", -5},    {"x-max-priority", 256},
+    {"x-max-priority", -1}, {"x-delivery-limit", -1},      {"x-overflow", 1},
+    {"x-queue-type", 1},    {"x-dead-letter-exchange", 1}, {"x-single-active-consumer", 1},
 };
 
 START_TEST(refused_numbers)
@@ -84,8 +85,13 @@ END_TEST
 static const struct {
     const char *name, *text;
 } bad_texts[] = {
-    {"x-message-ttl", "60000"}, {"x-expires", "1"}, {"x-max-length", "x"}, {"x-overflow", "drop-tail"},
-    {"x-queue-type", "stream"}, {"x-max-priority", "5"}, {"x-dead-letter-routing-key", "without an exchange"},
+    {"x-message-ttl", "60000"},
+    {"x-expires", "1"},
+    {"x-max-length", "x"},
+    {"x-overflow", "drop-tail"},
+    {"x-queue-type", "stream"},
+    {"x-max-priority", "5"},
+    {"x-dead-letter-routing-key", "without an exchange"},
 };
 
 START_TEST(refused_texts)
@@ -101,8 +107,6 @@ int main(void)
 {
     Suite *suite = suite_create("queue_policy");
     TCase *tests = tcase_create("queue_policy");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_test(tests, nothing_asked_for);
@@ -110,9 +114,5 @@ int main(void)
     tcase_add_loop_test(tests, refused_numbers, 0, (int)HARK_COUNT(bad_numbers));
     tcase_add_loop_test(tests, refused_texts, 0, (int)HARK_COUNT(bad_texts));
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

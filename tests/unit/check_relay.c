@@ -3,6 +3,7 @@
 #include "client/consumer.h"
 #include "client/relay.h"
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +52,8 @@ static void on_done(struct outgoing *outgoing, enum outcome outcome, const char 
 
 static void start(const char *key, uint64_t size)
 {
-    struct outgoing *outgoing = outgoing_new(span_str("hark.dead"), span_str(key), span_of("\0\0", 2), span_str(""), NULL);
+    struct outgoing *outgoing = outgoing_new(span_str("hark.dead"), span_str(key), span_of("\0\0", 2), span_str(""),
+                                             NULL);
 
     ck_assert_ptr_nonnull(outgoing);
     outgoing->streamed = size;
@@ -203,7 +205,8 @@ static uint64_t announced;
 static size_t came;
 static unsigned lasts, cuts;
 
-static void on_delivery(void *arg, const struct ticket *ticket, bool redelivered, struct message *message, uint64_t size)
+static void on_delivery(void *arg, const struct ticket *ticket, bool redelivered, struct message *message,
+                        uint64_t size)
 {
     (void)arg;
     (void)ticket;
@@ -237,7 +240,8 @@ START_TEST(test_consumer)
 {
     static const struct consumer_ops ops = {
         .delivery = on_delivery, .body = on_body, .cut = on_cut, .subscribed = on_subscribed};
-    struct consumer_options settings = {.queue = "q", .section = "[queue q]", .prefetch = 7, .retry_min = 20, .retry_max = 80};
+    struct consumer_options settings = {
+        .queue = "q", .section = "[queue q]", .prefetch = 7, .retry_min = 20, .retry_max = 80};
     struct consumer *consumer = consumer_new(session, &settings, &ops, NULL);
     amqp_basic_deliver_t deliver = {.consumer_tag = amqp_span(span_str("t")), .delivery_tag = 2};
     static uint8_t body[1000001];
@@ -271,8 +275,6 @@ int main(void)
 {
     Suite *suite = suite_create("relay");
     TCase *tests = tcase_create("relay");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_passes_through);
@@ -282,8 +284,5 @@ int main(void)
     tcase_add_test(tests, test_full);
     tcase_add_loop_test(tests, test_consumer, 0, 2);
     suite_add_tcase(suite, tests);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The supervisor: reloads, good and bad ones. */
 #include "supervisor_rig.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -169,8 +169,6 @@ int main(void)
 {
     Suite *suite = suite_create("reload");
     TCase *tcase = tcase_create("reload");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, reload_replaces);
@@ -181,9 +179,5 @@ int main(void)
     tcase_add_test(tcase, many_reloads);
     tcase_add_test(tcase, stop_in_a_reload);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -3,6 +3,7 @@
 #include "net/dial.h"
 #include "net/resolve.h"
 #include "peer.h"
+#include "suite.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -233,8 +234,6 @@ int main(void)
 {
     Suite *suite = suite_create("resolve");
     TCase *tcase = tcase_create("names"), *dial = tcase_create("dial");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 20); /* a name server may take its time to say no */
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -252,8 +251,5 @@ int main(void)
     tcase_add_test(dial, test_dial_unix);
     tcase_add_test(dial, test_dial_cancelled);
     suite_add_tcase(suite, dial);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

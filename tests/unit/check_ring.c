@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A queue's ring: what goes back goes to its place. */
 #include "broker/ring.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static struct ring ring;
@@ -103,8 +103,6 @@ int main(void)
 {
     Suite *suite = suite_create("ring");
     TCase *tests = tcase_create("ring");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_test(tests, first_in_first_out);
@@ -112,9 +110,5 @@ int main(void)
     tcase_add_test(tests, any_order);
     tcase_add_test(tests, memory_comes_back);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -4,8 +4,8 @@
 
 #include "wire/codec.h"
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -68,9 +68,10 @@ static void refuses(const char *mechanism, struct span response, const char *exp
     char text[256];
 
     ck_assert_ptr_null(login(mechanism, response));
-    snprintf(text, sizeof(text),
-             "ACCESS_REFUSED - Login was refused using authentication mechanism %s. For details see the broker logfile.",
-             mechanism);
+    snprintf(
+        text, sizeof(text),
+        "ACCESS_REFUSED - Login was refused using authentication mechanism %s. For details see the broker logfile.",
+        mechanism);
     ck_assert_uint_eq(error.code, REPLY_ACCESS_REFUSED);
     ck_assert_uint_eq(error.class_id, 0);
     ck_assert_uint_eq(error.method_id, 0);
@@ -115,8 +116,9 @@ START_TEST(test_plain_malformed)
         const char *bytes;
         size_t length;
     } responses[] = {
-        {"", 0},          {"\0", 1},           {"guest", 5},
-        {"\0guest", 6},   {"\0a\0b\0", 5},     {"me\0alice\0sesame", 15}, /* an authorization identity */
+        {"", 0},          {"\0", 1},
+        {"guest", 5},     {"\0guest", 6},
+        {"\0a\0b\0", 5},  {"me\0alice\0sesame", 15}, /* an authorization identity */
         {"\0a\0b\0c", 6}, {"alice\0sesame", 12},
     };
 
@@ -228,8 +230,6 @@ int main(void)
 {
     Suite *suite = suite_create("sasl");
     TCase *tcase = tcase_create("sasl");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_plain);
@@ -241,8 +241,5 @@ int main(void)
     tcase_add_test(tcase, test_trusted);
     tcase_add_test(tcase, test_unknown);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sessions against a fake server: the handshake, all that can go wrong in it and later, and coming back. */
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -318,8 +319,6 @@ int main(void)
 {
     Suite *suite = suite_create("session");
     TCase *handshake = tcase_create("handshake"), *life = tcase_create("life");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(handshake, kit_setup, kit_teardown);
     tcase_add_loop_test(handshake, test_opens, 0, 2);
@@ -345,8 +344,5 @@ int main(void)
     tcase_add_loop_test(life, test_free_anywhere, PEER_NEVER, PEER_AFTER + 1);
     suite_add_tcase(suite, life);
 
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

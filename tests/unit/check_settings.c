@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Settings tables: every type, every kind of mistake, and that all of it is given back. */
 #include "base/settings.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 struct thing {
@@ -22,15 +22,13 @@ static const char *const colours[] = {"red", "green", "blue", NULL};
 static const struct hark_setting table[] = {
     {ROW("name", HARK_STRING, name), .required = true, .help = "what it is called"},
     {ROW("count", HARK_INTEGER, count), .fallback = "3", .min = 1, .max = 10, .help = "how many"},
-    {ROW("room", HARK_SIZE, room), .fallback = "16M", .min = 8192, .max = INT64_MAX,
-     .help = "how large"},
+    {ROW("room", HARK_SIZE, room), .fallback = "16M", .min = 8192, .max = INT64_MAX, .help = "how large"},
     {ROW("wait", HARK_DURATION, wait), .fallback = "90s", .max = 3600000, .help = "how long"},
     {ROW("loud", HARK_BOOLEAN, loud), .fallback = "yes", .help = "shout"},
     {ROW("colour", HARK_ENUM, colour), .fallback = "green", .words = colours, .help = "looks"},
     {ROW("words", HARK_LIST, words), .fallback = "#", .help = "patterns"},
     {ROW("lines", HARK_LINES, lines), .help = "one each"},
-    {ROW("ladder", HARK_DURATIONS, ladder), .fallback = "1s 5s", .min = 1, .max = 86400000,
-     .help = "delays"},
+    {ROW("ladder", HARK_DURATIONS, ladder), .fallback = "1s 5s", .min = 1, .max = 86400000, .help = "delays"},
     {ROW("argument.", HARK_MAP, arguments), .help = "anything"},
     {ROW("password", HARK_STRING, password), .secret = true, .help = "hush"},
     {0},
@@ -97,8 +95,7 @@ START_TEST(test_values)
     ck_set("ladder", "250ms");
     ck_set("ladder", "2m 1h 1d");
     ck_set("argument.x-max-length", "1000");
-    ck_assert_int_eq(settings_set(&settings, "argument.a.b", "5", true, 9, error, sizeof(error)),
-                     0);
+    ck_assert_int_eq(settings_set(&settings, "argument.a.b", "5", true, 9, error, sizeof(error)), 0);
     ck_assert_int_eq(thing.count, 10);
     ck_assert_int_eq(thing.room, 1 << 30);
     ck_assert_int_eq(thing.wait, 0);
@@ -148,23 +145,19 @@ START_TEST(test_mistakes)
     ck_refused("count", "", "count = : expected a whole number");
     ck_refused("count", "11", "count = 11: must be from 1 to 10");
     ck_refused("count", "-1", "count = -1: must be from 1 to 10");
-    ck_refused("count", "99999999999999999999",
-               "count = 99999999999999999999: expected a whole number");
+    ck_refused("count", "99999999999999999999", "count = 99999999999999999999: expected a whole number");
     ck_refused("room", "1T", "room = 1T: expected a size such as 65536, 64K, 16M or 1G");
     ck_refused("room", "1K", "room = 1K: must be at least 8K");
-    ck_refused("room", "9999999999G",
-               "room = 9999999999G: expected a size such as 65536, 64K, 16M or 1G");
+    ck_refused("room", "9999999999G", "room = 9999999999G: expected a size such as 65536, 64K, 16M or 1G");
     ck_refused("wait", "5", "wait = 5: 5 has no unit; a duration is written 5ms, 5s, 5m, 5h or 5d");
     ck_refused("wait", "5 s", "wait = 5 s: expected a duration such as 100ms, 5s, 2m, 1h or 1d");
     ck_refused("wait", "-5s", "wait = -5s: expected a duration such as 100ms, 5s, 2m, 1h or 1d");
     ck_refused("wait", "2h", "wait = 2h: must be from 0 to 1h");
     ck_refused("loud", "maybe", "loud = maybe: expected yes or no");
-    ck_refused("colour", "bleu",
-               "colour = bleu: expected red, green or blue; did you mean \"blue\"?");
+    ck_refused("colour", "bleu", "colour = bleu: expected red, green or blue; did you mean \"blue\"?");
     ck_refused("colour", "", "colour = : expected red, green or blue");
     ck_refused("words", "a \"b", "words = a \"b: a double quote is not closed");
-    ck_refused("ladder", "1s 5",
-               "ladder = 1s 5: 5 has no unit; a duration is written 5ms, 5s, 5m, 5h or 5d");
+    ck_refused("ladder", "1s 5", "ladder = 1s 5: 5 has no unit; a duration is written 5ms, 5s, 5m, 5h or 5d");
     ck_refused("ladder", "0", "ladder = 0: must be from 1ms to 1d");
     ck_refused("argument.", "x", "argument. = x: a name is missing behind the dot");
     ck_refused("nmae", "x", "unknown key \"nmae\"");
@@ -241,8 +234,7 @@ static char *print(const struct hark_setting *setting)
 
 START_TEST(test_print)
 {
-    static const struct hark_setting odd = {
-        .name = "odd", .type = HARK_STRING, .fallback = " $a ;b", .help = "odd"};
+    static const struct hark_setting odd = {.name = "odd", .type = HARK_STRING, .fallback = " $a ;b", .help = "odd"};
     char *text;
 
     text = print(settings_find(table, "wait"));
@@ -267,8 +259,6 @@ int main(void)
 {
     Suite *suite = suite_create("settings");
     TCase *cases = tcase_create("settings");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, test_fallbacks);
@@ -283,9 +273,5 @@ int main(void)
     tcase_add_test(cases, test_nearest);
     tcase_add_test(cases, test_print);
     suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run(suite);
 }

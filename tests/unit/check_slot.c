@@ -3,8 +3,8 @@
  * has done. */
 #include "daemon/crashes.h"
 #include "daemon/slot.h"
+#include "suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -41,8 +41,7 @@ static void work_in_a_call(struct slot *slot)
 {
     slot_enter(slot, span_str("first"), span_str("q1"), span_str("k1"), span_str("m1"), 1);
     slot_leave(slot);
-    slot_enter(slot, span_str("mail"), span_str("signups"), span_of("user\0x", 6), span_str("id-7"),
-               77);
+    slot_enter(slot, span_str("mail"), span_str("signups"), span_of("user\0x", 6), span_str("id-7"), 77);
     slot_bump(&slot->figures.consumed, 12);
     slot_turn(slot);
 }
@@ -86,8 +85,7 @@ END_TEST
 
 static void enter_named(struct slot *slot, char name)
 {
-    slot_enter(slot, span_of(&name, 1), span_str("q"), span_str("k"), span_str("m"),
-               (uint64_t)name);
+    slot_enter(slot, span_of(&name, 1), span_str("q"), span_str("k"), span_str("m"), (uint64_t)name);
 }
 
 START_TEST(nested_calls)
@@ -117,8 +115,7 @@ START_TEST(long_texts_are_cut)
     char text[1000];
 
     memset(text, 'x', sizeof(text));
-    slot_enter(slot, span_of(text, 255), span_of(text, 256), span_of(text, sizeof(text)),
-               span_of(NULL, 0), 1);
+    slot_enter(slot, span_of(text, 255), span_of(text, 256), span_of(text, sizeof(text)), span_of(NULL, 0), 1);
     ck_assert(slot_read_note(slot, &note));
     ck_assert_uint_eq(note.listener_length, 255);
     ck_assert_uint_eq(note.queue_length, 255);
@@ -272,8 +269,6 @@ int main(void)
 {
     Suite *suite = suite_create("slot");
     TCase *tcase = tcase_create("slot");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, note_survives);
     tcase_add_test(tcase, no_note_between_calls);
@@ -286,9 +281,5 @@ int main(void)
     tcase_add_test(tcase, crashes_are_bounded);
     tcase_add_test(tcase, crashes_are_shared);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* The store: what is asked for, what comes back, what is there after a restart. */
 #include "base/log.h"
 #include "unit/store_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -137,7 +137,6 @@ START_TEST(definitions)
     ck_assert_ptr_nonnull(memmem(buf_span(&kit.records).data, buf_length(&kit.records), "=longer\n", 8));
 }
 END_TEST
-
 
 static void same_hash(struct span name, uint8_t hash[16])
 {
@@ -426,8 +425,6 @@ int main(void)
 {
     Suite *suite = suite_create("store");
     TCase *tcase = tcase_create("store");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 60);
@@ -444,9 +441,5 @@ int main(void)
     tcase_add_test(tcase, cancelled_reads);
     tcase_add_test(tcase, closed_in_its_call);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

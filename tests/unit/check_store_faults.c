@@ -2,8 +2,8 @@
 /* The store when things go wrong: kill -9, a full disk; and when all is well, silence. */
 #include "base/log.h"
 #include "unit/store_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
@@ -324,8 +324,6 @@ int main(void)
 {
     Suite *suite = suite_create("store_faults");
     TCase *tcase = tcase_create("store_faults");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 120);
@@ -337,9 +335,5 @@ int main(void)
     tcase_add_test(tcase, lost_at_close_is_said);
     tcase_add_test(tcase, sleeps_when_idle);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* The folder of the store: a second process, files that are not what they should be. */
 #include "base/log.h"
 #include "unit/store_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -202,8 +202,6 @@ int main(void)
 {
     Suite *suite = suite_create("store_files");
     TCase *tcase = tcase_create("store_files");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 120);
@@ -215,9 +213,5 @@ int main(void)
     tcase_add_test(tcase, unreadable_row);
     tcase_add_test(tcase, little_address_space);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

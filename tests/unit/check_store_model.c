@@ -2,8 +2,8 @@
 /* The store against a model of it: whatever is asked for in whatever order, it has what the model has. */
 #include "base/log.h"
 #include "unit/store_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
@@ -43,9 +43,13 @@ static void model_put(unsigned queue, uint64_t position, uint64_t shared, struct
     struct slot *slot = &slots[queue][position];
 
     *slot = (struct slot){.there = true, .body = message->body.length};
-    slot->entry = (struct store_entry){.queue = ids[queue], .position = position, .shared = shared,
-                                       .expires = (int64_t)pick(1000), .rank = (uint8_t)pick(3),
-                                       .transient = pick(4) == 0, .redelivered = pick(2) == 0};
+    slot->entry = (struct store_entry){.queue = ids[queue],
+                                       .position = position,
+                                       .shared = shared,
+                                       .expires = (int64_t)pick(1000),
+                                       .rank = (uint8_t)pick(3),
+                                       .transient = pick(4) == 0,
+                                       .redelivered = pick(2) == 0};
     store_add(kit.store, &slot->entry, message, &slot->ticket);
     if (slot->entry.transient)
         return;
@@ -207,8 +211,8 @@ int mdb_txn_commit(MDB_txn *txn)
 
 int mdb_cursor_put(MDB_cursor *cursor, MDB_val *key, MDB_val *data, unsigned flags)
 {
-    int (*put)(MDB_cursor *, MDB_val *, MDB_val *, unsigned) =
-        (int (*)(MDB_cursor *, MDB_val *, MDB_val *, unsigned))(uintptr_t)dlsym(RTLD_NEXT, "mdb_cursor_put");
+    int (*put)(MDB_cursor *, MDB_val *, MDB_val *, unsigned) = (int (*)(MDB_cursor *, MDB_val *, MDB_val *, unsigned))(
+        uintptr_t)dlsym(RTLD_NEXT, "mdb_cursor_put");
 
     return fails(atomic_load(&failing) / 800) ? MDB_MAP_FULL : put(cursor, key, data, flags);
 }
@@ -294,15 +298,9 @@ int main(void)
 {
     Suite *suite = suite_create("store_model");
     TCase *tcase = tcase_create("store_model");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, model, 0, 6);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* Purging and dropping queues, in steps, over restarts, and what is done to the queue meanwhile. */
 #include "base/log.h"
 #include "unit/store_kit.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 
 #define MANY 60000 /* rows: more than one step takes */
@@ -186,8 +186,6 @@ int main(void)
 {
     Suite *suite = suite_create("store_purge");
     TCase *tcase = tcase_create("store_purge");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 120);
@@ -196,9 +194,5 @@ int main(void)
     tcase_add_test(tcase, meanwhile);
     tcase_add_test(tcase, dropped);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

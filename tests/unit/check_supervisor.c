@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The supervisor: start, stop, and workers that die or hang. */
 #include "supervisor_rig.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -109,11 +109,10 @@ START_TEST(crash_is_blamed)
 {
     rig_start("crashes", "", NULL);
     rig_wait("log", "worker 1: started pid", 2);
-    ck_assert_ptr_nonnull(
-        strstr(rig_content("log"), "worker 1: died by signal 11 (Segmentation fault), pid "));
-    ck_assert_ptr_nonnull(strstr(
-        rig_text, "in listener \"mail\", queue \"signups\", key \"user.\\n\", message id \"m-1\": "
-                  "this message has brought down 1 worker, crash_limit is 3"));
+    ck_assert_ptr_nonnull(strstr(rig_content("log"), "worker 1: died by signal 11 (Segmentation fault), pid "));
+    ck_assert_ptr_nonnull(strstr(rig_text,
+                                 "in listener \"mail\", queue \"signups\", key \"user.\\n\", message id \"m-1\": "
+                                 "this message has brought down 1 worker, crash_limit is 3"));
     ck_assert_ptr_null(strstr(rig_text, "starts again in"));
     rig_stop();
 }
@@ -136,8 +135,7 @@ START_TEST(hang_is_ended)
     rig_wait("log", "worker 1: started pid", 2);
     ck_assert_ptr_nonnull(strstr(rig_content("log"), "has stood still for"));
     ck_assert_ptr_nonnull(strstr(rig_text, "in listener \"mail\": killed"));
-    ck_assert_ptr_nonnull(
-        strstr(rig_text, "died by signal 6 (Aborted) after its loop had stood still"));
+    ck_assert_ptr_nonnull(strstr(rig_text, "died by signal 6 (Aborted) after its loop had stood still"));
     ck_assert_ptr_nonnull(strstr(rig_text, "message id \"m-1\""));
     rig_stop();
 }
@@ -170,8 +168,6 @@ int main(void)
 {
     Suite *suite = suite_create("supervisor");
     TCase *tcase = tcase_create("supervisor");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, starts_and_drains);
@@ -187,9 +183,5 @@ int main(void)
     tcase_add_test(tcase, stopped_worker_is_ended);
     tcase_add_test(tcase, idle_is_no_hang);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

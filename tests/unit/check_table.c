@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Field tables in place: every type, every lie about a length, nesting without end. */
 #include "wire/table.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #define BYTES(text) span_of(text, sizeof(text) - 1)
@@ -44,11 +44,10 @@ START_TEST(test_every_kind)
         bool numeric;
         int64_t value;
     } expected[] = {
-        {'t', true, 1},          {'b', true, -1},        {'B', true, 255}, {'s', true, -2},
-        {'U', true, -2},         {'u', true, 65534},     {'I', true, -3},  {'i', true, 4294967293},
-        {'l', true, -4},         {'L', true, INT64_MAX}, {'f', false, 0},  {'d', false, 0},
-        {'D', false, 0},         {'S', false, 0},        {'x', false, 0},  {'A', false, 0},
-        {'T', true, 0x65920080}, {'F', false, 0},        {'V', false, 0},
+        {'t', true, 1},     {'b', true, -1},         {'B', true, 255},        {'s', true, -2}, {'U', true, -2},
+        {'u', true, 65534}, {'I', true, -3},         {'i', true, 4294967293}, {'l', true, -4}, {'L', true, INT64_MAX},
+        {'f', false, 0},    {'d', false, 0},         {'D', false, 0},         {'S', false, 0}, {'x', false, 0},
+        {'A', false, 0},    {'T', true, 0x65920080}, {'F', false, 0},         {'V', false, 0},
     };
     struct span table = BYTES(EVERY_KIND);
     struct buf copy = {0};
@@ -116,8 +115,7 @@ START_TEST(test_array)
     ck_assert(table_next_item(entry.value, &cursor, &item) && span_is(item.value, "a"));
     ck_assert(table_next_item(entry.value, &cursor, &item) && span_is(item.value, "bc"));
     ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 'V');
-    ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 't' &&
-              item.whole.length == 2);
+    ck_assert(table_next_item(entry.value, &cursor, &item) && item.kind == 't' && item.whole.length == 2);
     ck_assert(!table_next_item(entry.value, &cursor, &item));
 }
 END_TEST
@@ -200,16 +198,11 @@ START_TEST(test_put)
     table = span_of(out.data + 4, buf_length(&out) - 4);
     ck_assert_int_eq(table_check(table, 0), 0);
     ck_assert(find(table, "s") && entry.kind == 'S' && span_is(entry.value, "text"));
-    ck_assert(find(table, "small") && entry.kind == 'I' && table_integer(&entry, &number) &&
-              number == -5);
-    ck_assert(find(table, "large") && entry.kind == 'l' && table_integer(&entry, &number) &&
-              number == 1LL << 31);
-    ck_assert(find(table, "long") && entry.kind == 'l' && table_integer(&entry, &number) &&
-              number == 5);
-    ck_assert(find(table, "yes") && entry.kind == 't' && table_integer(&entry, &number) &&
-              number == 1);
-    ck_assert(find(table, "time") && entry.kind == 'T' && table_integer(&entry, &number) &&
-              number == 1700000000);
+    ck_assert(find(table, "small") && entry.kind == 'I' && table_integer(&entry, &number) && number == -5);
+    ck_assert(find(table, "large") && entry.kind == 'l' && table_integer(&entry, &number) && number == 1LL << 31);
+    ck_assert(find(table, "long") && entry.kind == 'l' && table_integer(&entry, &number) && number == 5);
+    ck_assert(find(table, "yes") && entry.kind == 't' && table_integer(&entry, &number) && number == 1);
+    ck_assert(find(table, "time") && entry.kind == 'T' && table_integer(&entry, &number) && number == 1700000000);
     buf_free(&out);
 }
 END_TEST
@@ -237,8 +230,6 @@ int main(void)
 {
     Suite *suite = suite_create("table");
     TCase *tests = tcase_create("table");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tests, test_every_kind);
     tcase_add_test(tests, test_every_truncation);
@@ -250,9 +241,5 @@ int main(void)
     tcase_add_test(tests, test_put);
     tcase_add_test(tests, test_put_refused);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

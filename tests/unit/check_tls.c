@@ -4,6 +4,7 @@
 #include "link_kit.h"
 #include "net/link_private.h"
 #include "net/tls_private.h"
+#include "suite.h"
 
 #include <openssl/ssl.h>
 #include <stdio.h>
@@ -82,8 +83,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    static const char *const names[] = {"ca",      "otherca", "server",   "elsewhere", "expired",
-                                        "client", "stranger"};
+    static const char *const names[] = {"ca", "otherca", "server", "elsewhere", "expired", "client", "stranger"};
 
     if (client.link != NULL)
         link_close(client.link);
@@ -181,8 +181,8 @@ START_TEST(test_wrong_name)
 }
 END_TEST
 
-static const char *const distrusted[][2] = {
-    {"stranger", "unable to get local issuer certificate"}, {"expired", "certificate has expired"}};
+static const char *const distrusted[][2] = {{"stranger", "unable to get local issuer certificate"},
+                                            {"expired", "certificate has expired"}};
 
 START_TEST(test_distrusted)
 {
@@ -222,8 +222,10 @@ static const struct {
     size_t count;
     const char *expected;
 } named[] = {
-    {{{"j\xc3\xbcrgen", -1}}, 1, "j\xc3\xbcrgen"}, {{{LONG_NAME, -1}}, 1, LONG_NAME},
-    {{{"admin\0.evil", 11}}, 1, NULL},             {{{"admin", -1}, {"other", -1}}, 2, NULL},
+    {{{"j\xc3\xbcrgen", -1}}, 1, "j\xc3\xbcrgen"},
+    {{{LONG_NAME, -1}}, 1, LONG_NAME},
+    {{{"admin\0.evil", 11}}, 1, NULL},
+    {{{"admin", -1}, {"other", -1}}, 2, NULL},
     {{{NULL, 0}}, 0, NULL},
 };
 
@@ -257,7 +259,7 @@ START_TEST(test_no_client_certificate)
     meet("127.0.0.1", NULL);
     peer_until(loop, client.closed == 1 && server.closed == 1);
     ck_assert_uint_eq(server.opened, 0);
-    ck_assert_msg(strstr(server.why, _i == 0 ? "peer did not return a certificate" : "certificate is not accepted") != NULL,
+    ck_assert_msg(strstr(server.why, _i == 0 ? "did not return a certificate" : "certificate is not accepted") != NULL,
                   "said: %s", server.why);
     ck_assert_msg(strstr(client.why, _i == 0 ? "certificate required" : "unknown ca") != NULL, "said: %s", client.why);
 }
@@ -339,7 +341,6 @@ static void pause_here(struct end *self)
     link_pause(self->link);
 }
 
-/* What TLS holds back does not make the descriptor readable: it comes all the same after a pause. */
 /* A frame that comes in one piece with the last words of the handshake: the descriptor is not readable again. */
 START_TEST(test_early_frame)
 {
@@ -469,8 +470,6 @@ int main(void)
 {
     Suite *suite = suite_create("tls");
     TCase *tcase = tcase_create("tls");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 15);
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -493,8 +492,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_close_notify, 0, 2);
     tcase_add_test(tcase, test_heartbeats);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -2,8 +2,8 @@
 /* TLS contexts: which files are taken, and what is said about those that are not. (Connections: check_tls.c.) */
 #include "certificates.h"
 #include "net/tls.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,16 +91,11 @@ int main(void)
 {
     Suite *suite = suite_create("tls_context");
     TCase *tcase = tcase_create("tls_context");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_set_timeout(tcase, 15);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_files);
     tcase_add_test(tcase, test_system_trust);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

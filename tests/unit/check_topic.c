@@ -2,8 +2,8 @@
 /* Topic patterns: as RabbitMQ matches them, in a tree and one by one, through any order of adding
  * and removing. */
 #include "wire/topic.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,13 +70,10 @@ START_TEST(test_as_rabbitmq)
             size_t found = match(observed[k].key), next = 0;
 
             for (uint32_t i = 0; i < HARK_COUNT(patterns); i++) {
-                bool expected = is_observed(k, patterns[i]),
-                     in_tree = next < found && values[next] == i;
+                bool expected = is_observed(k, patterns[i]), in_tree = next < found && values[next] == i;
 
-                ck_assert_msg(in_tree == expected, "tree: \"%s\" against \"%s\"", patterns[i],
-                              observed[k].key);
-                ck_assert_msg(topic_matches(span_str(patterns[i]), span_str(observed[k].key)) ==
-                                  expected,
+                ck_assert_msg(in_tree == expected, "tree: \"%s\" against \"%s\"", patterns[i], observed[k].key);
+                ck_assert_msg(topic_matches(span_str(patterns[i]), span_str(observed[k].key)) == expected,
                               "alone: \"%s\" against \"%s\"", patterns[i], observed[k].key);
                 next += in_tree;
             }
@@ -191,8 +188,7 @@ static bool matches_slowly(const char *pattern, const char *key)
         return matches_slowly(pattern, key_rest);
     if (length == 1 && *pattern == '*')
         return matches_slowly(rest, key_rest);
-    return length == key_length && memcmp(pattern, key, length) == 0 &&
-           matches_slowly(rest, key_rest);
+    return length == key_length && memcmp(pattern, key, length) == 0 && matches_slowly(rest, key_rest);
 }
 
 static bool slowly(const char *pattern, const char *key)
@@ -225,8 +221,7 @@ START_TEST(test_coming_and_going)
         for (i = 0; i < PATTERNS_MAX; i++) {
             bool in_tree = next < found && values[next] == i;
 
-            ck_assert_msg(in_tree == (there[i] && slowly(present[i], key)), "\"%s\" against \"%s\"",
-                          present[i], key);
+            ck_assert_msg(in_tree == (there[i] && slowly(present[i], key)), "\"%s\" against \"%s\"", present[i], key);
             next += in_tree;
         }
     }
@@ -241,8 +236,8 @@ START_TEST(test_alone)
     for (int round = 0; round < 20000; round++) {
         random_pattern(pattern, false);
         random_pattern(key, true);
-        ck_assert_msg(topic_matches(span_str(pattern), span_str(key)) == slowly(pattern, key),
-                      "\"%s\" against \"%s\"", pattern, key);
+        ck_assert_msg(topic_matches(span_str(pattern), span_str(key)) == slowly(pattern, key), "\"%s\" against \"%s\"",
+                      pattern, key);
     }
 }
 END_TEST
@@ -265,8 +260,7 @@ static bool overlap_slowly(const char *a, const char *b)
                 if (i + 1 < count)
                     strcat(key, ".");
             }
-            if (topic_matches(span_str(a), span_str(key)) &&
-                topic_matches(span_str(b), span_str(key)))
+            if (topic_matches(span_str(a), span_str(key)) && topic_matches(span_str(b), span_str(key)))
                 return true;
         }
     }
@@ -275,15 +269,13 @@ static bool overlap_slowly(const char *a, const char *b)
 
 START_TEST(test_overlap)
 {
-    static const char *const some[] = {"",      "#",     "*",     "a",       "b",     "a.#",
-                                       "#.a",   "a.*",   "*.b",   "a.b",     "*.*",   "a.#.b",
-                                       "*.#",   "#.*",   "#.a.#", "*.a.*",   "a.*.b", "#.b.a",
-                                       "a.a.a", "#.*.#", "b.#.b", "*.*.*.a", "b.b",   "#.a.*.b"};
+    static const char *const some[] = {"",      "#",     "*",     "a",     "b",     "a.#",     "#.a",   "a.*",
+                                       "*.b",   "a.b",   "*.*",   "a.#.b", "*.#",   "#.*",     "#.a.#", "*.a.*",
+                                       "a.*.b", "#.b.a", "a.a.a", "#.*.#", "b.#.b", "*.*.*.a", "b.b",   "#.a.*.b"};
 
     for (size_t i = 0; i < HARK_COUNT(some); i++)
         for (size_t k = 0; k < HARK_COUNT(some); k++)
-            ck_assert_msg(topic_overlap(span_str(some[i]), span_str(some[k])) ==
-                              overlap_slowly(some[i], some[k]),
+            ck_assert_msg(topic_overlap(span_str(some[i]), span_str(some[k])) == overlap_slowly(some[i], some[k]),
                           "\"%s\" and \"%s\"", some[i], some[k]);
 }
 END_TEST
@@ -313,8 +305,6 @@ int main(void)
 {
     Suite *suite = suite_create("topic");
     TCase *tests = tcase_create("topic");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_as_rabbitmq);
@@ -327,9 +317,5 @@ int main(void)
     tcase_add_test(tests, test_overlap);
     tcase_add_test(tests, test_made_to_be_slow);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "session_kit.h"
+#include "suite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,9 +41,8 @@ static const struct topology_ops ops = {.done = on_done};
 
 static void refuse(uint16_t number)
 {
-    amqp_channel_close_t close = {
-        .reply_code = server.binding ? server.binding_code : server.code,
-        .reply_text = amqp_span(span_str(server.binding ? "NO - binding" : "NO - because"))};
+    amqp_channel_close_t close = {.reply_code = server.binding ? server.binding_code : server.code,
+                                  .reply_text = amqp_span(span_str(server.binding ? "NO - binding" : "NO - because"))};
     amqp_connection_close_t end = {.reply_code = server.code,
                                    .reply_text = amqp_span(span_str("COMMAND_INVALID - unknown"))};
 
@@ -60,9 +60,8 @@ static bool asked(uint16_t number, const char *kind, struct span name, struct sp
 
     if (server.closing)
         return true;
-    snprintf(server.asked + at, sizeof(server.asked) - at, "%s%s:%.*s%s%.*s", at > 0 ? " " : "",
-             kind, (int)name.length, (const char *)name.data, source.length > 0 ? "<" : "",
-             (int)source.length, (const char *)source.data);
+    snprintf(server.asked + at, sizeof(server.asked) - at, "%s%s:%.*s%s%.*s", at > 0 ? " " : "", kind, (int)name.length,
+             (const char *)name.data, source.length > 0 ? "<" : "", (int)source.length, (const char *)source.data);
     if (++server.on_channel > server.largest)
         server.largest = server.on_channel;
     if (server.bad == NULL || !span_is(name, server.bad))
@@ -88,8 +87,7 @@ static bool on_method(void *arg, uint16_t number, const amqp_method_t *method)
         ck_assert(!declare->nowait);
         if (span_is(span_amqp(declare->exchange), "events")) {
             ck_assert(span_is(span_amqp(declare->type), "topic"));
-            ck_assert(declare->durable && declare->internal && !declare->passive &&
-                      !declare->auto_delete);
+            ck_assert(declare->durable && declare->internal && !declare->passive && !declare->auto_delete);
             ck_assert_int_eq(declare->arguments.num_entries, 1);
             ck_assert(span_is(span_amqp(declare->arguments.entries[0].key), "alternate-exchange"));
         }
@@ -126,8 +124,7 @@ static bool on_method(void *arg, uint16_t number, const amqp_method_t *method)
 
 /* ---- fixture ---- */
 
-static const struct consumer_argument alternate[] = {
-    {.name = "alternate-exchange", .kind = 'S', .text = "rest"}};
+static const struct consumer_argument alternate[] = {{.name = "alternate-exchange", .kind = 'S', .text = "rest"}};
 static const struct consumer_argument limits[] = {
     {.name = "x-max-length", .kind = 'l', .number = 1000},
     {.name = "x-single-active-consumer", .kind = 't', .number = 1},
@@ -141,11 +138,7 @@ static const struct topology_item items[] = {
      .internal = true,
      .arguments = alternate,
      .argument_count = 1},
-    {.kind = TOPOLOGY_EXCHANGE,
-     .section = "[exchange other]",
-     .name = "other",
-     .type = "fanout",
-     .passive = true},
+    {.kind = TOPOLOGY_EXCHANGE, .section = "[exchange other]", .name = "other", .type = "fanout", .passive = true},
     {.kind = TOPOLOGY_QUEUE,
      .section = "[queue signups]",
      .name = "signups",
@@ -380,8 +373,6 @@ int main(void)
 {
     Suite *suite = suite_create("topology");
     TCase *all = tcase_create("topology");
-    SRunner *runner;
-    int count;
 
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, test_all);
@@ -394,9 +385,5 @@ int main(void)
     tcase_add_test(all, test_asked_while_running);
     suite_add_tcase(suite, all);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    count = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -3,8 +3,8 @@
 #include "client/unacked.h"
 
 #include "wire/method.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -51,8 +51,7 @@ static void expect(const char *wanted)
         ck_assert_uint_eq(frame.payload.length, 13);
         ck_assert_uint_eq(get_u32(frame.payload.data), AMQP_BASIC_ACK_METHOD);
         snprintf(text + at, sizeof(text) - at, "%s%llu%s", at > 0 ? " " : "",
-                 (unsigned long long)get_u64(frame.payload.data + 4),
-                 frame.payload.data[12] != 0 ? "+" : "");
+                 (unsigned long long)get_u64(frame.payload.data + 4), frame.payload.data[12] != 0 ? "+" : "");
     }
     ck_assert_str_eq(text, wanted);
 }
@@ -180,8 +179,8 @@ START_TEST(test_any_order)
             ck_assert_msg(known[tag], "tag %llu acknowledged twice", (unsigned long long)tag);
             for (uint64_t i = frame.payload.data[12] != 0 ? 1 : tag; i <= tag; i++)
                 if (known[i]) {
-                    ck_assert_msg(!unacked_holds(&unacked, slots[i], i),
-                                  "tag %llu acknowledged by a multiple", (unsigned long long)i);
+                    ck_assert_msg(!unacked_holds(&unacked, slots[i], i), "tag %llu acknowledged by a multiple",
+                                  (unsigned long long)i);
                     known[i] = false;
                 }
         }
@@ -195,8 +194,6 @@ int main(void)
 {
     Suite *suite = suite_create("unacked");
     TCase *acks = tcase_create("acks");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(acks, setup, teardown);
     tcase_add_test(acks, test_nothing);
@@ -208,9 +205,5 @@ int main(void)
     tcase_add_loop_test(acks, test_any_order, 0, 5);
     suite_add_tcase(suite, acks);
 
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

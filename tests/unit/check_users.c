@@ -3,8 +3,8 @@
 #include "broker/password.h"
 #include "broker/permission.h"
 #include "broker/users.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,9 +77,8 @@ START_TEST(test_hashes)
     struct password password;
 
     for (unsigned told = 0; told < 2; told++) {
-        ck_assert_int_eq(password_read(&password, hashes[_i].hash, told ? hashes[_i].algorithm : NULL, error,
-                                       sizeof(error)),
-                         0);
+        ck_assert_int_eq(
+            password_read(&password, hashes[_i].hash, told ? hashes[_i].algorithm : NULL, error, sizeof(error)), 0);
         ck_assert(password_matches(&password, span_str(hashes[_i].clear)));
         ck_assert(!password_matches(&password, span_str("other")));
         ck_assert(!password_matches(&password, span_str("")));
@@ -434,7 +433,8 @@ START_TEST(test_refused)
     struct permission_pattern pattern;
 
     ck_assert_int_eq(permission_compile(&pattern, refused[_i].pattern, error, sizeof(error)), -1);
-    ck_assert_msg(strstr(error, refused[_i].says) != NULL && strstr(error, refused[_i].pattern) != NULL, "said: %s", error);
+    ck_assert_msg(strstr(error, refused[_i].says) != NULL && strstr(error, refused[_i].pattern) != NULL, "said: %s",
+                  error);
 }
 END_TEST
 
@@ -458,8 +458,6 @@ int main(void)
 {
     Suite *suite = suite_create("users");
     TCase *tcase = tcase_create("users");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, test_hashes, 0, (int)HARK_COUNT(hashes));
@@ -480,8 +478,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_refused, 0, (int)HARK_COUNT(refused));
     tcase_add_test(tcase, test_long_pattern);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The supervisor feeds the watchdog only while its workers move. */
 #include "supervisor_rig.h"
+#include "suite.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -129,8 +129,6 @@ int main(void)
 {
     Suite *suite = suite_create("watch");
     TCase *tcase = tcase_create("watch");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, watchdog_is_fed);
@@ -140,9 +138,5 @@ int main(void)
     tcase_add_test(tcase, sleeper_sees_a_hang);
     tcase_add_test(tcase, sleeper_sees_a_stop);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -11,7 +11,7 @@ struct end {
     struct link *link; /* NULL once it is gone */
     struct loop *loop;
     unsigned opened, frames, batches, full_batches, drained, closed;
-    size_t bytes; /* of payloads */
+    size_t bytes;  /* of payloads */
     bool in_order; /* payload bytes count up, modulo 251: nothing is lost, doubled or moved */
     char why[400];
     uint16_t error; /* code, 0: none */

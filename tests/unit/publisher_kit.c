@@ -23,8 +23,8 @@ static void on_outcome(struct outgoing *outgoing, enum outcome outcome, const ch
     seen.outcomes++;
     outgoing_free(outgoing);
     if (seen.emit_again != NULL) {
-        struct outgoing *more = outgoing_new(span_str("events"), span_str(seen.emit_again),
-                                             span_of("\0\0", 2), span_str(""), NULL);
+        struct outgoing *more = outgoing_new(span_str("events"), span_str(seen.emit_again), span_of("\0\0", 2),
+                                             span_str(""), NULL);
 
         seen.emit_again = NULL;
         more->done = on_outcome;
@@ -93,8 +93,7 @@ void kit_close(uint16_t number)
                                   .reply_text = amqp_span(span_str("NOT_FOUND - no exchange")),
                                   .class_id = 60,
                                   .method_id = 40};
-    amqp_connection_close_t end = {.reply_code = broker.code,
-                                   .reply_text = amqp_span(span_str("INTERNAL_ERROR"))};
+    amqp_connection_close_t end = {.reply_code = broker.code, .reply_text = amqp_span(span_str("INTERNAL_ERROR"))};
 
     broker.closing = true;
     if (reply_is_hard(broker.code))
@@ -112,8 +111,8 @@ static void on_publish(uint16_t number, const amqp_basic_publish_t *publish)
         return;
     broker.published++;
     if (at + publish->routing_key.len + 2 < sizeof(broker.keys))
-        snprintf(broker.keys + at, sizeof(broker.keys) - at, "%s%.*s", at > 0 ? " " : "",
-                 (int)publish->routing_key.len, (const char *)publish->routing_key.bytes);
+        snprintf(broker.keys + at, sizeof(broker.keys) - at, "%s%.*s", at > 0 ? " " : "", (int)publish->routing_key.len,
+                 (const char *)publish->routing_key.bytes);
     if (broker.bad != NULL && span_is(span_amqp(publish->routing_key), broker.bad)) {
         broker.bad_seen++;
         kit_close(number);

@@ -8,8 +8,7 @@
 #include "session_kit.h"
 
 extern struct publisher *publisher;
-extern struct publisher_options
-    publisher_settings; /* as a test wants them, before kit_publisher() */
+extern struct publisher_options publisher_settings; /* as a test wants them, before kit_publisher() */
 
 struct publisher_seen {
     unsigned outcomes, high, low;

@@ -31,7 +31,7 @@ void kit_teardown(void);
 void kit_start(void);
 void kit_start_open(void);
 void kit_start_channel(void);
-void kit_done(void *arg); /* counts closes_done */
+void kit_done(void *arg);                                                 /* counts closes_done */
 bool kit_ignore(void *arg, uint16_t number, const amqp_method_t *method); /* for peer->on_method */
 
 #endif

@@ -155,8 +155,8 @@ struct message *stored_message(const char *key, size_t body_size)
 {
     static const uint8_t properties[] = {0x10, 0, 2};
     struct reply error;
-    struct message *message =
-        message_new(span_str("events"), span_str(key), span_of(properties, sizeof(properties)), body_size, &error);
+    struct message *message = message_new(span_str("events"), span_str(key), span_of(properties, sizeof(properties)),
+                                          body_size, &error);
 
     ck_assert_ptr_nonnull(message);
     memset(message_body_bytes(message), 'x', body_size);

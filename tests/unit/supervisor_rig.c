@@ -66,8 +66,7 @@ static bool first_time(void)
 
 static void enter_call(struct slot *slot)
 {
-    slot_enter(slot, span_str("mail"), span_str("signups"), span_str("user.\n"), span_str("m-1"),
-               42);
+    slot_enter(slot, span_str("mail"), span_str("signups"), span_str("user.\n"), span_str("m-1"), 42);
 }
 
 static _Noreturn void hang(struct slot *slot)
@@ -191,8 +190,7 @@ void rig_write_ini(const char *way, const char *general)
     char to[128];
 
     ck_assert_ptr_nonnull(file);
-    fprintf(file, "[hark]\n%s\n%s\n", strstr(general, "url =") == NULL ? "url = amqp://127.0.0.1:1/v" : "",
-            general);
+    fprintf(file, "[hark]\n%s\n%s\n", strstr(general, "url =") == NULL ? "url = amqp://127.0.0.1:1/v" : "", general);
     if (way != NULL)
         fprintf(file, "[exchange e]\n[queue q]\nbind = e #\n[listener %s]\nmodule = log\nqueue = q\n", way);
     fclose(file);
@@ -224,8 +222,8 @@ unsigned rig_count(const char *in, const char *what)
 void rig_wait(const char *name, const char *what, unsigned times)
 {
     for (int waited = 0; rig_count(rig_content(name), what) < times; waited += 10) {
-        ck_assert_msg(waited < PATIENCE_MS, "\"%s\" does not come %u times in the %s:\n%.3000s",
-                      what, times, name, rig_text);
+        ck_assert_msg(waited < PATIENCE_MS, "\"%s\" does not come %u times in the %s:\n%.3000s", what, times, name,
+                      rig_text);
         rig_nap();
     }
 }
@@ -238,8 +236,7 @@ void rig_heard(const char *what)
     do {
         ssize_t n;
 
-        ck_assert_msg(poll(&poller, 1, PATIENCE_MS) > 0, "%s does not come; log:\n%.3000s", what,
-                      rig_content("log"));
+        ck_assert_msg(poll(&poller, 1, PATIENCE_MS) > 0, "%s does not come; log:\n%.3000s", what, rig_content("log"));
         n = recv(rig_manager, rig_text, sizeof(rig_text) - 1, 0);
         ck_assert_int_gt(n, 0);
         rig_text[n] = '\0';
@@ -259,8 +256,7 @@ void rig_start(const char *way, const char *general, const char *watchdog_usec)
     rig_supervisor = fork();
     ck_assert_int_ge(rig_supervisor, 0);
     if (rig_supervisor == 0) {
-        struct supervisor_options options = {
-            .path = strdup(rig_path("hark.ini")), .log = -1, .log_level = -1};
+        struct supervisor_options options = {.path = strdup(rig_path("hark.ini")), .log = -1, .log_level = -1};
         struct ini_errors errors = {0};
         struct config *config = config_read(options.path, &errors);
         int log = open(rig_path("log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -283,8 +279,7 @@ int rig_wait_end(void)
     int status = 0;
 
     for (int waited = 0; waitpid(rig_supervisor, &status, WNOHANG) == 0; waited += 10) {
-        ck_assert_msg(waited < PATIENCE_MS, "the supervisor does not end:\n%.3000s",
-                      rig_content("log"));
+        ck_assert_msg(waited < PATIENCE_MS, "the supervisor does not end:\n%.3000s", rig_content("log"));
         rig_nap();
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);

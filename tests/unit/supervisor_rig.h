@@ -48,7 +48,7 @@ void rig_stop(void); /* SIGTERM, ends well, cleans up */
 const char *rig_content(const char *name);
 unsigned rig_count(const char *in, const char *what);
 void rig_wait(const char *name, const char *what, unsigned times);
-bool rig_has(const char *name);      /* there is such a file */
+bool rig_has(const char *name);     /* there is such a file */
 pid_t rig_traced(const char *line); /* the number behind that text in the trace */
 void rig_wait_gone(pid_t pid);
 
