@@ -151,7 +151,10 @@ def trouble():
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    if call.when == "call" and report.failed:
-        item.failed = True
+    if call.when != "teardown":
+        item.failed = report.failed     # also of the second try
+    if report.failed and "HARK_TEST_FAILURES" in os.environ:
+        with open(os.environ["HARK_TEST_FAILURES"], "a") as file:
+            file.write("%s\n%s\n%s\n" % (item.nodeid, report.longreprtext, report.capstderr))
 
 
