@@ -61,7 +61,8 @@ START_TEST(test_same_event_same_ids)
     hark_test_feed(t, &event);
     first = hark_test_message(t, 0)->properties[HARK_MESSAGE_ID];
     second = hark_test_message(t, 1)->properties[HARK_MESSAGE_ID];
-    ck_assert_mem_eq(first.data, second.data, 32);
+    ck_assert_uint_eq(first.length, second.length);
+    ck_assert_mem_eq(first.data, second.data, first.length);
     hark_test_close(t);
 }
 END_TEST
