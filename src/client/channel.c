@@ -232,7 +232,7 @@ static void channel_content_done(struct channel_slot *slot, struct message *mess
             .routing_key = amqp_span(message->routing_key),
         };
 
-        channel->ops->returned(channel->arg, &method, message);
+        channel->ops->returned(channel->arg, &method, message, slot->content.size);
     }
     message_drop(message);
 }

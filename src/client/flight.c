@@ -107,13 +107,15 @@ static bool flight_has_strings(struct span ours, struct span theirs)
     return true;
 }
 
-static bool flight_same(const struct outgoing *outgoing, const struct message *message, enum flight_likeness likeness)
+static bool flight_same(const struct outgoing *outgoing, const struct message *message, uint64_t size,
+                        enum flight_likeness likeness)
 {
     struct properties properties;
     struct reply error;
 
     if (outgoing->returned || !span_equal(outgoing->routing_key, message->routing_key) ||
-        !span_equal(outgoing->exchange, message->exchange) || !span_equal(outgoing->body, message->body))
+        !span_equal(outgoing->exchange, message->exchange) || outgoing->body.length != size ||
+        (message->body.length == size && !span_equal(outgoing->body, message->body)))
         return false;
     if (likeness == LIKE_ALL)
         return span_equal(outgoing->raw_properties, message->raw_properties);
@@ -122,27 +124,27 @@ static bool flight_same(const struct outgoing *outgoing, const struct message *m
            (likeness == LIKE_ID || flight_has_strings(properties.headers, message->properties.headers));
 }
 
-static struct outgoing *flight_find_like(struct flight *flight, const struct message *message,
+static struct outgoing *flight_find_like(struct flight *flight, const struct message *message, uint64_t size,
                                          enum flight_likeness likeness)
 {
     for (struct outgoing *late = flight->late; late != NULL; late = late->next)
-        if (flight_same(late, message, likeness))
+        if (flight_same(late, message, size, likeness))
             return late;
     for (uint64_t sequence = flight->oldest; sequence < flight->next; sequence++) {
         struct outgoing *outgoing = *flight_at(flight, sequence);
 
-        if (outgoing != NULL && flight_same(outgoing, message, likeness))
+        if (outgoing != NULL && flight_same(outgoing, message, size, likeness))
             return outgoing;
     }
     return NULL;
 }
 
-struct outgoing *flight_find(struct flight *flight, const struct message *message)
+struct outgoing *flight_find(struct flight *flight, const struct message *message, uint64_t size)
 {
     struct outgoing *found = NULL;
 
     for (int likeness = LIKE_ALL; likeness < LIKENESSES && found == NULL; likeness++)
-        found = flight_find_like(flight, message, (enum flight_likeness)likeness);
+        found = flight_find_like(flight, message, size, (enum flight_likeness)likeness);
     return found;
 }
 

@@ -36,9 +36,10 @@ struct outgoing *flight_take(struct flight *flight, uint64_t sequence);
 struct outgoing *flight_take_oldest(struct flight *flight, uint64_t sequence);
 /* The one that a basic.return, which carries no sequence, is about: the first with the same
  * exchange, key, body and properties that has not been returned yet, or the one most like it. Equal
- * ones are interchangeable; copies of equal messages are not, and differ in a header only. It
- * stays. NULL: none. */
-struct outgoing *flight_find(struct flight *flight, const struct message *message);
+ * ones are interchangeable; copies of equal messages are not, and differ in a header only. Of a
+ * body that was too large to be kept, which the message then lacks, the size must do. It stays.
+ * NULL: none. */
+struct outgoing *flight_find(struct flight *flight, const struct message *message, uint64_t size);
 /* Takes out all: a chain in the order of publishing. The count starts at 1 again. */
 struct outgoing *flight_rewind(struct flight *flight);
 

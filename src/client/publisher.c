@@ -136,10 +136,11 @@ static void publisher_confirmed(struct publisher *publisher, uint64_t tag, bool 
 }
 
 /* basic.return carries no number, but the whole message, and comes before its basic.ack. */
-static void publisher_returned(void *arg, const amqp_basic_return_t *method, const struct message *message)
+static void publisher_returned(void *arg, const amqp_basic_return_t *method, const struct message *message,
+                               uint64_t size)
 {
     struct publisher *publisher = arg;
-    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message) : NULL;
+    struct outgoing *outgoing = publisher->confirm ? flight_find(&publisher->flight, message, size) : NULL;
     unsigned dropped;
 
     if (outgoing != NULL)

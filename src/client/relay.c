@@ -100,10 +100,11 @@ static void relay_method(void *arg, const amqp_method_t *method)
         relay_end(relay, relay->returned ? OUTCOME_RETURNED : OUTCOME_CONFIRMED, "");
 }
 
-static void relay_returned(void *arg, const amqp_basic_return_t *method, const struct message *message)
+static void relay_returned(void *arg, const amqp_basic_return_t *method, const struct message *message, uint64_t size)
 {
     (void)method;
     (void)message;
+    (void)size;
     ((struct relay *)arg)->returned = true;
 }
 

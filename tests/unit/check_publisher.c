@@ -125,6 +125,30 @@ START_TEST(test_returns)
 }
 END_TEST
 
+/* Larger than what may be received, so it comes back without its body: it is not taken for one that was routed. */
+START_TEST(test_large_one_returned)
+{
+    static const char text[] = "larger than the limit";
+    struct buf raw = {0};
+
+    session_free(session);
+    options.max_message_size = 10;
+    noted.opened = 0;
+    kit_start_open();
+    kit_publisher_ready();
+    kit_send("events", span_str("k"), with_id(&raw, "1"), span_str("larger than the limit, and longer"));
+    kit_send("events", span_str("k"), with_id(&raw, "1"), span_str(text));
+    kit_send("events", span_str("k"), with_id(&raw, "2"), span_str(text));
+    peer_until(loop, broker.published == 3);
+    kit_give_back("k", with_id(&raw, "2"), text);
+    kit_give_back("k", with_id(&raw, "1"), text);
+    kit_ack(3, true);
+    peer_until(loop, seen.outcomes == 3);
+    ck_assert_str_eq(seen.outcome_text, "k=1 k=2 k=2");
+    buf_free(&raw);
+}
+END_TEST
+
 START_TEST(test_returned_then_lost)
 {
     kit_publisher_ready();
@@ -349,6 +373,7 @@ int main(void)
     tcase_add_test(all, test_a_late_confirm_stops_nobody);
     tcase_add_test(all, test_outcomes_send_more);
     tcase_add_test(all, test_returns);
+    tcase_add_test(all, test_large_one_returned);
     tcase_add_test(all, test_returned_then_lost);
     tcase_add_test(all, test_published_again);
     tcase_add_test(all, test_lost_again_and_again);

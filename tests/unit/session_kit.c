@@ -68,9 +68,10 @@ static void on_delivery(void *arg, const struct method_deliver *deliver, struct 
     noted.message = whole;
 }
 
-static void on_returned(void *arg, const amqp_basic_return_t *method, const struct message *whole)
+static void on_returned(void *arg, const amqp_basic_return_t *method, const struct message *whole, uint64_t size)
 {
     (void)arg;
+    ck_assert_uint_eq(size, whole->body.length);
     ck_assert_uint_eq(method->reply_code, 312);
     ck_assert(span_is(span_amqp(method->reply_text), "NO_ROUTE"));
     ck_assert(span_is(span_amqp(method->exchange), "events"));
