@@ -90,6 +90,7 @@ struct queue {
         uint64_t position;
         struct store_read *read;
         uint64_t read_until; /* next_position when it was asked for */
+        uint32_t piece;      /* how many were asked for, if nobody takes them; 0: some have stayed */
         struct ring late;    /* with priorities: what came meanwhile and may belong before or behind */
     } paged;
 

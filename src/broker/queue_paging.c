@@ -15,8 +15,9 @@
 #define PAGE_LOW 2048                /* fewer ready messages in memory (no more than BROKER_KEEP), */
 #define PAGE_COUNT 8192              /* messages read at once, */
 #define PAGE_BYTES (4 * 1024 * 1024) /* or bytes of bodies, both in memory and read */
-#define PAGE_FEW 64                  /* when nobody takes them, and only their time or number matters */
-#define PAGE_FEW_BYTES 65536
+#define PAGE_FEW 64                  /* when nobody takes them, and only their time or number matters: at first, */
+#define PAGE_FEW_BYTES 65536         /* then twice as much each time that all of them had to go */
+#define PAGE_GONE 65536              /* up to so many */
 
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
@@ -154,18 +155,26 @@ static bool queue_is_wanted(const struct queue *queue, uint64_t in_memory)
 void queue_page_in(struct queue *queue)
 {
     bool taken = queue->consumers != NULL || queue->getters != NULL;
+    size_t piece = PAGE_COUNT, bytes = PAGE_BYTES;
     uint64_t in_memory;
 
     if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
         return;
     in_memory = queue->ready_count - queue->paged.count;
+    if (in_memory > 0)
+        queue->paged.piece = 0;
     if (in_memory >= PAGE_LOW || !queue_is_wanted(queue, in_memory) ||
         (in_memory > 0 && queue->ready_bytes - queue->paged.bytes >= PAGE_BYTES))
         return;
+    if (!taken) {
+        piece = queue->paged.piece == 0 ? PAGE_FEW : 2 * queue->paged.piece;
+        queue->paged.piece = (uint32_t)(piece < PAGE_GONE ? piece : PAGE_GONE);
+        piece = queue->paged.piece;
+        bytes = PAGE_FEW_BYTES / PAGE_FEW * piece;
+    }
     queue->paged.read_until = queue->next_position;
     queue->paged.read = store_read(queue_broker(queue)->store, queue->id, queue->paged.rank, queue->paged.position,
-                                   taken ? PAGE_COUNT : PAGE_FEW, taken ? PAGE_BYTES : PAGE_FEW_BYTES, queue_paged_in,
-                                   queue);
+                                   piece, bytes < PAGE_BYTES ? bytes : PAGE_BYTES, queue_paged_in, queue);
     if (queue->paged.read == NULL)
         log_error("queue '%.*s' in vhost '%s': no memory to read it from disk", (int)queue->name.length,
                   (const char *)queue->name.data, queue->vhost->name);

@@ -2,6 +2,7 @@
 /* No message is lost, comes twice, comes too late or goes round for ever. */
 #include "unit/broker_kit.h"
 
+#include "broker/queue_private.h"
 #include "wire/table.h"
 #include "suite.h"
 
@@ -162,6 +163,39 @@ START_TEST(messages_expire_after_a_restart)
 }
 END_TEST
 
+/* What is over the limit goes quickly, though all of it is on disk and nobody takes it. */
+START_TEST(a_limit_holds_on_disk)
+{
+    enum { LIMIT = 10000 };
+    amqp_table_entry_t entries[] = {number("x-max-length", LIMIT)};
+    amqp_table_t arguments = {.num_entries = 1, .entries = entries};
+    struct properties properties = {.flags = PROPERTY_DELIVERY_MODE, .delivery_mode = 2};
+    unsigned reads = 0;
+    struct queue *queue;
+    uint64_t from;
+
+    raw_declare(&a, "q", true, &arguments);
+    for (int i = 0; i < LIMIT; i++)
+        raw_put_publish(&a, 1, "", "q", &properties, 10);
+    raw_flush(&a);
+    raw_declare(&a, "q", true, &arguments);
+    queue = raw_queue(&kit, "q");
+    queue_page_out(queue, 0, false);
+    broking_sync(&kit);
+    from = queue->paged.position;
+    for (int i = 0; i < LIMIT; i++)
+        raw_put_publish(&a, 1, "", "q", &properties, 10);
+    raw_push(&a);
+    while (kit.broker->published < 2 * LIMIT || queue->ready_count > LIMIT) {
+        raw_push(&a);
+        broking_turn(&kit, false);
+        reads += queue->paged.position != from;
+        from = queue->paged.position;
+    }
+    ck_assert_uint_lt(reads, 60); /* 64 at a time were 157 */
+}
+END_TEST
+
 /* A consumer that waits does not get what has expired on disk, though there is too much in the queue. */
 START_TEST(what_has_expired_is_not_delivered_for_being_too_much)
 {
@@ -261,6 +295,7 @@ int main(void)
     tcase_add_test(tests, all_keys_of_cc_count);
     tcase_add_test(tests, many_headers_are_compared_quickly);
     tcase_add_test(tests, messages_expire_after_a_restart);
+    tcase_add_test(tests, a_limit_holds_on_disk);
     tcase_add_test(tests, what_has_expired_is_not_delivered_for_being_too_much);
     tcase_add_test(tests, dead_letters_in_circles_stop_nobody);
     tcase_add_test(tests, bindings_of_exclusive_queues_go_with_them);
