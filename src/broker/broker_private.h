@@ -49,6 +49,7 @@ struct broker {
     bool memory_alarm;    /* above the limit */
     char disk_alarm[256]; /* why; empty: none */
     bool slow_disk;       /* too much waits for the store */
+    bool replacing;       /* what is settled now has been published anew: it leaves the store after that is there */
     struct loop_task pressure;
     int64_t paged_at;             /* ms: when queues were last asked for memory */
     struct event *pressure_timer; /* until they may be asked again */

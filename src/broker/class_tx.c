@@ -99,9 +99,11 @@ void transaction_free(struct peer_channel *channel)
 static int transaction_commit(struct peer_channel *channel, struct reply *error)
 {
     struct transaction *transaction = channel->transaction;
+    struct broker *broker = channel->peer->broker;
     uint64_t batch = 0;
     int result = 0;
 
+    broker->replacing = true; /* by what else is in it */
     for (size_t i = 0; i < transaction->count && result == 0; i++) {
         const struct transaction_step *step = &transaction->steps[i];
         struct exchange *exchange;
@@ -111,13 +113,14 @@ static int transaction_commit(struct peer_channel *channel, struct reply *error)
             /* What is no longer there was settled by an earlier step. */
             if (settle_deliveries(channel, step->tag, step->multiple, step->settlement, &settled) != 0)
                 continue;
-            batch = store_batch(channel->peer->broker->store);
+            batch = store_batch(broker->store);
             continue;
         }
         exchange = vhost_exchange(channel->peer->vhost, step->message->exchange);
         result = exchange == NULL ? class_no_exchange(channel, step->message->exchange, error)
                                   : class_publish_now(channel, exchange, step->message, step->mandatory, &batch, error);
     }
+    broker->replacing = false;
     transaction_clear(channel);
     if (result == 0 && batch != 0)
         peer_hold(channel->peer);

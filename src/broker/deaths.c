@@ -290,7 +290,9 @@ void deaths_run(struct broker *broker)
         deaths->turned = deaths->end;
         if (!death.queue->deleted)
             death_publish(broker, &death);
+        broker->replacing = true;
         queue_forget_entry(death.queue, &death.entry);
+        broker->replacing = false;
         queue_release(death.queue);
     }
     deaths->running = false;

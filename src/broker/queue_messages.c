@@ -32,7 +32,10 @@ void queue_forget_entry(struct queue *queue, struct entry *entry)
     if (entry->stored && !queue->deleted) {
         struct store_entry row = queue_row(queue, entry);
 
-        store_remove(queue_broker(queue)->store, &row, &entry->ticket);
+        if (HARK_UNLIKELY(queue_broker(queue)->replacing))
+            store_replace(queue_broker(queue)->store, &row, &entry->ticket);
+        else
+            store_remove(queue_broker(queue)->store, &row, &entry->ticket);
     }
     queue_drop_entry(queue, entry);
 }

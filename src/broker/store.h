@@ -112,6 +112,8 @@ void store_add(struct store *store, const struct store_entry *entry, struct mess
                struct store_ticket *ticket);
 /* With the ticket of its addition (or NULL): one that is still in the open batch costs no I/O. */
 void store_remove(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket);
+/* The same for one that something else takes the place of: on a full disk too, it stays until that is there. */
+void store_replace(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket);
 /* deliveries and redelivered have changed. */
 void store_update(struct store *store, const struct store_entry *entry);
 /* Positions below this one may have been delivered: after a restart they count as redelivered.

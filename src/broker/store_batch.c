@@ -189,6 +189,7 @@ static struct store_op *store_op_add(struct store *store, struct store_batch *ba
     op = &batch->ops[batch->count++];
     op->kind = (uint8_t)kind;
     op->holds = false;
+    op->in_order = false;
     batch->live++;
     batch->asked |= kind != STORE_OP_REMOVE && kind != STORE_OP_UPDATE;
     batch->bytes += bytes + sizeof(*op);
@@ -285,14 +286,26 @@ static bool store_undo(struct store *store, const struct store_entry *entry, con
     return true;
 }
 
-void store_remove(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket)
+static void store_take_out(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket,
+                           bool in_order)
 {
-    struct store_batch *batch;
+    struct store_op *op;
 
     if (store_undo(store, entry, ticket))
         return;
-    batch = store_open_batch(store);
-    store_op_add(store, batch, STORE_OP_REMOVE, 0)->entry = *entry;
+    op = store_op_add(store, store_open_batch(store), STORE_OP_REMOVE, 0);
+    op->entry = *entry;
+    op->in_order = in_order;
+}
+
+void store_remove(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket)
+{
+    store_take_out(store, entry, ticket, false);
+}
+
+void store_replace(struct store *store, const struct store_entry *entry, const struct store_ticket *ticket)
+{
+    store_take_out(store, entry, ticket, true);
 }
 
 void store_update(struct store *store, const struct store_entry *entry)

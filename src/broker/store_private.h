@@ -234,6 +234,7 @@ struct store_op {
     uint8_t definition; /* enum store_kind */
     bool holds;         /* the message, done or not; the loop drops it */
     bool counted;       /* in the bytes of the batch */
+    bool in_order;      /* not before what was asked for before it */
     union {
         struct {
             struct store_entry entry;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A full disk: additions wait, and what makes room must not wait behind them. Removals of rows that
- * are on disk and purges are done out of order, with what the file has in reserve. What is done,
+ * are on disk (but not those of messages that have moved on) and purges are done out of order, with what the file has in reserve. What is done,
  * and what a purge leaves nothing to do of, is marked so in its batch.
  */
 #include "broker/store_private.h"
@@ -77,7 +77,7 @@ static int store_relief_op(struct store *store, struct store_relief *relief, str
 
     if (op->kind == STORE_OP_ADD) {
         store_relief_wait(relief, op);
-    } else if (op->kind == STORE_OP_REMOVE && !store_relief_waits(relief, op)) {
+    } else if (op->kind == STORE_OP_REMOVE && !op->in_order && !store_relief_waits(relief, op)) {
         code = store_row_remove(&store->db, &op->entry, &done);
     } else if (op->kind == STORE_OP_PURGE || op->kind == STORE_OP_DROP_QUEUE) {
         code = store_thread_apply(&store->db, NULL, op);

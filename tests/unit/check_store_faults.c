@@ -215,6 +215,33 @@ START_TEST(purge_of_a_full_database)
 }
 END_TEST
 
+/* A dead letter that finds no room: what it was stays until there is. */
+START_TEST(what_is_replaced_stays)
+{
+    struct store_entry entry = {.queue = 2, .position = 7};
+
+    log_divert(quiet, NULL);
+    kit.map_size = 32 << 20;
+    stored_open(&kit);
+    add(2, 7, 10);
+    stored_sync(&kit);
+    fill(3000);
+    add(3, 0, 4 << 20);
+    store_replace(kit.store, &entry, NULL);
+    take(1, 0);
+    for (unsigned i = 0; i < 5; i++) {
+        stored_read(&kit, 1, 0, 0, 1, 1); /* comes when the batches before it were looked at */
+        ck_assert_uint_eq(kit.rows[0].entry.position, 1);
+    }
+    store_close(kit.store, 50);
+    loop_free(kit.loop);
+    kit.store = NULL;
+    stored_open(&kit);
+    ck_assert_uint_eq(stored_figures(&kit, 3).count, 0);
+    ck_assert_uint_eq(stored_figures(&kit, 2).count, 1);
+}
+END_TEST
+
 /* A file that may not grow behaves as a disk that is full. */
 START_TEST(disk_full)
 {
@@ -330,6 +357,7 @@ int main(void)
     tcase_add_test(tcase, killed_between_commits);
     tcase_add_test(tcase, database_full);
     tcase_add_test(tcase, purge_of_a_full_database);
+    tcase_add_test(tcase, what_is_replaced_stays);
     tcase_add_test(tcase, disk_full);
     tcase_add_test(tcase, disk_low);
     tcase_add_test(tcase, lost_at_close_is_said);
