@@ -10,6 +10,7 @@
 
 #define PEER_HELD_FULL (1024 * 1024)
 #define PEER_CLOSE_MS 10000 /* for connection.close-ok, and for the last bytes */
+#define PEER_DISK_MS 3000   /* for answers that wait for the disk when the client closes */
 
 void peer_set_state(struct peer *peer, enum peer_state state)
 {
@@ -109,6 +110,7 @@ void peer_release(struct peer *peer, uint64_t committed)
     else if (length > 0)
         buf_put(link_out(peer->link), peer->held.data + peer->held.start, length);
     peer->held.start += length;
+    peer->goodbye -= length < peer->goodbye ? length : peer->goodbye;
     peer->mark_count -= free_marks;
     memmove(peer->marks, peer->marks + free_marks, peer->mark_count * sizeof(*peer->marks));
     for (size_t i = 0; i < peer->mark_count; i++)
@@ -121,6 +123,8 @@ void peer_release(struct peer *peer, uint64_t committed)
     buf_clear(&peer->held);
     buf_trim(&peer->held, 0);
     peer_watch_output(peer);
+    if (peer->closed)
+        peer_finish(peer, PEER_CLOSE_MS); /* no channel is left */
     for (unsigned i = 0; i < peer->channel_slots; i++)
         if (peer->channels[i] != NULL)
             peer_channel_wake(peer->channels[i]);
@@ -170,11 +174,23 @@ static void peer_leave(struct peer *peer)
     broker_peer_gone(broker);
 }
 
+/* It is told that it is over, whatever the disk does; that something is done it is told only if it is. */
+static void peer_say_goodbye(struct peer *peer)
+{
+    if (!peer->is_holding)
+        return;
+    buf_put(link_out(peer->link), peer->held.data + peer->held.start + peer->goodbye,
+            buf_length(&peer->held) - peer->goodbye);
+    link_out(peer->link)->failed |= peer->held.failed;
+    peer->is_holding = false;
+    DL_DELETE2(peer->broker->holding, peer, hold_prev, hold_next);
+}
+
 void peer_finish(struct peer *peer, int64_t ms)
 {
     if (peer->state == PEER_GONE)
         return;
-    peer_release(peer, UINT64_MAX); /* it is told that it is over, whatever the disk does */
+    peer_say_goodbye(peer);
     link_close_after_flush(peer->link, ms);
     peer_leave(peer);
 }
@@ -202,6 +218,7 @@ void peer_fail(struct peer *peer, const struct reply *error)
     log_warning("connection %s closed while %s: %u %s", peer->name, peer_doing(peer), error->code, error->text);
     peer_close_channels(peer);
     peer_let_go(peer); /* or its close-ok would never be read */
+    peer->goodbye = buf_length(&peer->held);
     peer_put(peer, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
     peer_set_state(peer, PEER_CLOSING);
     peer_set_timer(peer, PEER_CLOSE_MS);
@@ -213,7 +230,10 @@ static void peer_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    peer_end(peer, "no answer in time");
+    if (peer->is_holding)
+        peer_finish(peer, PEER_CLOSE_MS);
+    else
+        peer_end(peer, "no answer in time");
 }
 
 /* ---- frames ---- */
@@ -225,8 +245,16 @@ static void peer_closed(struct peer *peer)
 
     log_info("connection %s closed", peer->name);
     peer_close_channels(peer);
+    if (peer->state < PEER_CLOSING)
+        peer->goodbye = buf_length(&peer->held);
     peer_put(peer, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
-    peer_finish(peer, PEER_CLOSE_MS);
+    if (!peer->is_holding || peer->closed || peer->broker->disk_alarm[0] != '\0') {
+        peer_finish(peer, PEER_CLOSE_MS);
+        return;
+    }
+    peer->closed = true;
+    peer_set_state(peer, PEER_CLOSING);
+    peer_set_timer(peer, PEER_DISK_MS);
 }
 
 /* rabbitmq-c does not know this method. True if it was this one. */

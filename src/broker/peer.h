@@ -63,6 +63,8 @@ struct peer {
     struct buf held;
     struct peer_mark *marks;
     size_t mark_count, mark_capacity;
+    size_t goodbye;  /* where in `held` connection.close or its close-ok begins */
+    bool closed;     /* the client has closed: the end comes with what it was promised, */
     bool is_holding; /* in broker->holding */
     struct peer *hold_prev, *hold_next;
 
@@ -97,7 +99,7 @@ bool peer_is_full(struct peer *peer);
 void peer_fail(struct peer *peer, const struct reply *error);
 /* Ends it at once, with everything of it. */
 void peer_end(struct peer *peer, const char *why);
-/* Ends it, but what was put may still leave within so many ms. */
+/* Ends it, but what was put may still leave within so many ms. Of what waits for the disk only the goodbye does. */
 void peer_finish(struct peer *peer, int64_t ms);
 void peer_forget_channel(struct peer *peer, struct peer_channel *channel);
 

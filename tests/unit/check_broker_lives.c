@@ -7,6 +7,7 @@
 #include "suite.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 
 static struct broker_kit kit;
 static struct raw_client a, b;
@@ -46,6 +47,29 @@ START_TEST(the_single_active_consumer_goes_on)
         ck_assert_uint_eq(raw_next(&b, 20), 0); /* one at a time */
         raw_ack(&b, tag, false);
     }
+}
+END_TEST
+
+/* ---- closing ---- */
+
+/* A promise that is not yet true is not made for being the last. */
+START_TEST(a_commit_is_on_disk_before_the_connection_closes)
+{
+    struct properties persistent = {.flags = PROPERTY_DELIVERY_MODE, .delivery_mode = 2};
+    amqp_connection_close_t close = {.reply_code = 200};
+    uint8_t byte;
+
+    raw_declare(&a, "q", true, NULL);
+    raw_call(&a, 1, AMQP_TX_SELECT_METHOD, &(amqp_tx_select_t){0}, AMQP_TX_SELECT_OK_METHOD);
+    raw_put_publish(&a, 1, "", "q", &persistent, 10);
+    raw_put(&a, 1, AMQP_TX_COMMIT_METHOD, &(amqp_tx_commit_t){0});
+    raw_put(&a, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+    raw_push(&a);
+    while (kit.broker->channel_count > 1)
+        broking_turn(&kit, true);
+    ck_assert_int_eq(recv(a.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
+    raw_expect(&a, AMQP_TX_COMMIT_OK_METHOD);
+    raw_expect(&a, AMQP_CONNECTION_CLOSE_OK_METHOD);
 }
 END_TEST
 
@@ -177,6 +201,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_commit_is_on_disk_before_the_connection_closes);
     tcase_add_test(tests, the_single_active_consumer_goes_on);
     tcase_add_test(tests, a_get_that_waits_is_answered);
     tcase_add_test(tests, a_get_waits_for_a_queue_that_is_purged);
