@@ -87,7 +87,8 @@ struct hark_module {
     enum hark_verdict (*handle)(struct hark_instance *instance, struct hark_event *event);
 
     /* Optional: the event ran out of time or harkd is stopping; let go of it now (kill the program, drop the
-     * request). hark settles the event itself as soon as this returns; it may not be touched again. */
+     * request). hark settles the event itself as soon as this returns; it may not be touched again. Without it
+     * nothing takes an event back: it is waited for, and when harkd stops it may end unsettled, with close. */
     void (*cancel)(struct hark_instance *instance, struct hark_event *event);
 };
 

@@ -316,6 +316,13 @@ void dispatcher_free(struct dispatcher *dispatcher)
     for (size_t i = dispatcher->instance_count; i > 0; i--)
         instance_free(dispatcher->instances[i - 1]);
     free(dispatcher->instances);
+    while (dispatcher->in_hand != NULL) { /* what modules have not let go of */
+        struct delivery *delivery = dispatcher->in_hand;
+
+        for (uint16_t i = 0; i < delivery->event_count; i++)
+            event_forget(&delivery->events[i]);
+        delivery_dispose(delivery);
+    }
     while (dispatcher->queues != NULL) {
         struct dispatch_queue *queue = dispatcher->queues;
 

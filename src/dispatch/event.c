@@ -97,6 +97,9 @@ void event_abandon(struct hark_event *event)
             return; /* the publisher has it, and will say so */
         timers_cancel(&event->delivery->queue->dispatcher->timers, &event->timer);
         outgoing_free(event->copy);
+    } else if (event->state == EVENT_LATER && event->instance->listener.module->cancel == NULL) {
+        event->let_go = true; /* nobody can take it from its module: it stays until that settles it, or is closed */
+        return;
     } else {
         if (event->state == EVENT_LATER)
             instance_cancel(event);
@@ -104,6 +107,13 @@ void event_abandon(struct hark_event *event)
         event_empty_outbox(event);
     }
     event_finish(event);
+}
+
+void event_forget(struct hark_event *event)
+{
+    event_empty_outbox(event);
+    free(event->why);
+    event->why = NULL;
 }
 
 /* ---- retry copies and dead letters: kept until the broker has taken them ---- */
@@ -339,6 +349,11 @@ void event_conclude(struct hark_event *event, enum hark_verdict verdict)
 {
     struct dispatcher *dispatcher = event->delivery->queue->dispatcher;
 
+    if (HARK_UNLIKELY(event->let_go)) {
+        event_empty_outbox(event);
+        event_finish(event);
+        return;
+    }
     switch (verdict) {
     case HARK_DONE:
         dispatcher->counters.done++;

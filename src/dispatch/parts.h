@@ -73,6 +73,7 @@ struct hark_event {
     uint8_t verdict; /* enum hark_verdict, 0: none yet */
     bool failed;     /* an emitted message was returned, nacked or refused */
     bool dead;       /* `copy` is a dead letter */
+    bool let_go;     /* abandoned, but its module may still touch it: it has no cancel */
 };
 
 struct delivery {
@@ -178,6 +179,7 @@ void event_init(struct hark_event *event, struct delivery *delivery, struct hark
 void event_conclude(struct hark_event *event, enum hark_verdict verdict);
 void event_dead_letter(struct hark_event *event, const char *reason);
 void event_abandon(struct hark_event *event);
+void event_forget(struct hark_event *event); /* with its instance gone: only its memory is left */
 void event_set_why(struct hark_event *event, const char *format, ...) HARK_PRINTF(2, 3);
 /* A line about an event: named after listener and queue, with key and id, rate-limited per listener. */
 void event_say(struct hark_event *event, enum log_level level, const char *format, ...) HARK_PRINTF(3, 4);
