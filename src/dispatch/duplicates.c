@@ -112,6 +112,8 @@ void duplicates_end(struct delivery *delivery, bool settled)
 
         twin->twin = NULL;
         twin->abandoned = !settled;
+        if (!settled && delivery->oversized > 0) /* that one was given back, too: it is not the worker that leaves */
+            queue->dispatcher->ports.requeue(queue->dispatcher->ports.arg, &twin->ticket);
         delivery_release(twin);
         twin = next;
     }

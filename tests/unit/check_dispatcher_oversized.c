@@ -25,7 +25,7 @@ static void port_ack(void *arg, const struct dispatch_ticket *ticket)
 static void port_requeue(void *arg, const struct dispatch_ticket *ticket)
 {
     (void)arg;
-    ck_assert_uint_eq(ticket->tag, 7);
+    ck_assert(ticket->tag == 7 || ticket->tag == 8);
     requeued++;
 }
 
@@ -41,17 +41,17 @@ static void port_nothing(void *arg)
     (void)arg;
 }
 
+static const struct dispatch_ports ports = {
+    .ack = port_ack, .requeue = port_requeue, .publish = port_publish, .redeclare = port_nothing};
+static struct dispatch_options options = {.dead_letter = "hark.dead",
+                                          .dead_letter_queue = "hark.dead",
+                                          .frame_max = 8192,
+                                          .max_hops = 3,
+                                          .crash_limit = 3,
+                                          .persistent = true};
+
 static void setup(void)
 {
-    struct dispatch_ports ports = {
-        .ack = port_ack, .requeue = port_requeue, .publish = port_publish, .redeclare = port_nothing};
-    struct dispatch_options options = {.dead_letter = "hark.dead",
-                                       .dead_letter_queue = "hark.dead",
-                                       .frame_max = 8192,
-                                       .max_hops = 3,
-                                       .crash_limit = 3,
-                                       .persistent = true};
-
     base = options.base = event_base_new();
     dispatcher = dispatcher_new(&options, &ports);
     queue = dispatcher_add_queue(dispatcher, "work", 0);
@@ -139,6 +139,40 @@ START_TEST(test_abandoned)
 }
 END_TEST
 
+/* A second one with its id waits for it, and must not be kept for ever when it comes to nothing. */
+START_TEST(test_duplicate_is_given_back_too)
+{
+    void *memory = aligned_alloc(64, (dedup_size(64) + 63) / 64 * 64);
+    struct dispatch_ticket ticket = {.tag = 8};
+    struct properties properties = {.flags = PROPERTY_MESSAGE_ID, .message_id = span_str("m1")};
+    struct buf raw = {0};
+    struct reply error;
+    struct message *message;
+
+    dispatcher_free(dispatcher);
+    memset(memory, 0, dedup_size(64));
+    options.dedup = dedup_open(memory, 64);
+    dispatcher = dispatcher_new(&options, &ports);
+    queue = dispatcher_add_queue(dispatcher, "work", 60000);
+    properties_put(&raw, &properties);
+    for (; ticket.tag >= 7; ticket.tag--) {
+        message = message_new(span_str("events"), span_str("k"), buf_span(&raw), 0, &error);
+        ck_assert_ptr_nonnull(message);
+        dispatcher_deliver(queue, &ticket, false, message, 1000000);
+    }
+    done(OUTCOME_NACKED);
+    dispatcher_advance(dispatcher, 1100);
+    ck_assert_uint_eq(requeued, 2);
+    ck_assert_uint_eq(acked, 0);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 0);
+    buf_free(&raw);
+    dispatcher_free(dispatcher);
+    free(memory);
+    options.dedup = NULL;
+    dispatcher = dispatcher_new(&options, &ports);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dispatcher_oversized");
@@ -148,6 +182,7 @@ int main(void)
     tcase_add_test(tests, test_confirmed);
     tcase_add_loop_test(tests, test_given_back, 0, 4);
     tcase_add_loop_test(tests, test_abandoned, 0, 2);
+    tcase_add_test(tests, test_duplicate_is_given_back_too);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }
