@@ -25,7 +25,7 @@ struct delivery *delivery_new(struct dispatch_queue *queue, const struct dispatc
     memset(delivery, 0, offsetof(struct delivery, id));
     delivery->queue = queue;
     delivery->ticket = *ticket;
-    delivery->message = message;
+    delivery->message = delivery->carrier = message;
     delivery->redelivered = redelivered;
     delivery->attempt = 1;
     delivery->event_count = events;
@@ -49,6 +49,8 @@ void delivery_dispose(struct delivery *delivery)
     if (delivery->next != NULL)
         delivery->next->previous = delivery->previous;
     dispatcher->counters.in_hand--;
+    if (delivery->carrier != delivery->message)
+        message_drop(delivery->carrier);
     message_drop(delivery->message);
     free(delivery->meant_for);
 #ifndef HARK_CHECKED /* so that a sanitizer sees who comes too late */

@@ -178,8 +178,11 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
 
         if (inner != NULL) {
             unwrapped = found;
-            outer = message; /* unwrapped points into it */
+            outer = message; /* unwrapped points into it, and so does the body */
             message = inner;
+        } else if (found.no_memory) { /* as it is it would go to others */
+            dispatcher_no_memory(queue, message);
+            return;
         }
         hops = dispatcher_hops(message);
     }
@@ -204,6 +207,8 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
         message_drop(outer);
         return;
     }
+    if (outer != NULL)
+        delivery->carrier = message_hold(outer);
     delivery->hops = hops;
     delivery->round = unwrapped.round;
     delivery->oversized = oversized;

@@ -14,8 +14,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define NAME_MAX_LENGTH 255
-
 static const struct {
     struct span cause, hops, user_id, traceparent, tracestate;
 } emit_names = {
@@ -260,10 +258,10 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     if (message->empty_body) {
         body = span_str("");
     } else if (message->body.data == NULL && message->like != NULL) {
-        body_owner = message->like->delivery->message;
-        body = body_owner->body;
+        body_owner = message->like->delivery->carrier;
+        body = message->like->delivery->message->body;
     } else if (parent != NULL && body.length > 0 && body.data == parent->message->body.data) {
-        body_owner = parent->message;
+        body_owner = parent->carrier;
     }
     return outgoing_new(exchange, key, raw, body, body_owner);
 }

@@ -27,6 +27,7 @@
  */
 #define DISPATCH_ID_SIZE 14
 #define DISPATCH_WHY_MAX 1024
+#define NAME_MAX_LENGTH 255       /* bytes of a short string */
 #define DISPATCH_DEAD_PAUSE 60000 /* ms before a dead letter that failed again comes back */
 
 /* Which event a helper was asked for, kept by value: the event may be settled by the time the helper calls back. */
@@ -82,6 +83,7 @@ struct delivery {
     struct dispatch_queue *queue;
     struct dispatch_ticket ticket;
     struct message *message; /* as first published: retry copies are unwrapped */
+    struct message *carrier; /* who holds its body: the retry copy that it came in, or it itself; referenced */
     uint64_t hash;           /* of queue and message id, or content: see delivery_hash */
     uint64_t dedup_hash;     /* 0: not looked at */
     uint64_t oversized;
@@ -211,8 +213,10 @@ struct unwrapped {
     struct span listener; /* empty: all; a view into the message that was given, like id */
     struct span id;       /* made by hark for a message without one */
     int64_t attempts;     /* made so far */
+    bool no_memory;
 };
-/* NULL: it is no such thing. Otherwise the message as it was first published, a reference of the caller's. */
+/* NULL: it is no such thing, or there was no memory. Otherwise the message as it was first published, a reference of the
+ * caller's; but its body is still the one that was given, which must outlive it. */
 struct message *wrap_open(const struct dispatch_queue *queue, const struct message *message,
                           struct unwrapped *unwrapped);
 

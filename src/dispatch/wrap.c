@@ -101,7 +101,7 @@ static void wrap_put_origin(struct buf *out, struct hark_event *event, struct pr
 }
 
 static struct outgoing *wrap_finish(struct dispatcher *dispatcher, struct properties *properties, struct span exchange,
-                                    struct span key, struct message *message)
+                                    struct span key, const struct delivery *delivery)
 {
     struct buf *out = &dispatcher->properties;
     struct span raw;
@@ -113,7 +113,7 @@ static struct outgoing *wrap_finish(struct dispatcher *dispatcher, struct proper
     raw = buf_span(out);
     if (dispatcher->headers.failed || out->failed || raw.length > emit_header_room(dispatcher))
         return NULL;
-    return outgoing_new(exchange, key, raw, message->body, message);
+    return outgoing_new(exchange, key, raw, delivery->message->body, delivery->carrier);
 }
 
 /* The delivery's body, as it is or as it comes. */
@@ -154,8 +154,8 @@ struct outgoing *wrap_retry(struct hark_event *event, int64_t delay, bool cut)
         table_put_integer(out, span_str("x-hark-round"), delivery->round);
     if (wrap_put_headers(out, headers, wrap_room(dispatcher, &properties)) > 0 && !cut)
         return NULL; /* it would not come back as it was */
-    return wrap_stream(
-        delivery, wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name, delivery->message));
+    return wrap_stream(delivery,
+                       wrap_finish(dispatcher, &properties, span_str(exchange), delivery->queue->name, delivery));
 }
 
 struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
@@ -184,7 +184,7 @@ struct outgoing *wrap_dead_letter(struct hark_event *event, const char *reason)
     if (dropped > 0)
         table_put_integer(out, span_str("x-hark-dropped-headers"), (int64_t)dropped);
     return wrap_stream(delivery, wrap_finish(dispatcher, &properties, span_str(dispatcher->options.dead_letter),
-                                             delivery->message->routing_key, delivery->message));
+                                             delivery->message->routing_key, delivery));
 }
 
 /* ---- and back ---- */
@@ -256,15 +256,18 @@ struct message *wrap_open(const struct dispatch_queue *queue, const struct messa
         else if (!wrap_take(&entry, &exchange, &key, &properties, unwrapped))
             buf_put_span(out, entry.whole);
     }
+    if (exchange.length > NAME_MAX_LENGTH || key.length > NAME_MAX_LENGTH ||
+        properties.user_id.length > NAME_MAX_LENGTH || properties.expiration.length > NAME_MAX_LENGTH)
+        return NULL;
     properties.headers = buf_span(out);
     if (properties.headers.length == 0)
         properties.flags &= (uint16_t)~PROPERTY_HEADERS;
     buf_clear(raw);
     properties_put(raw, &properties);
-    if (out->failed || raw->failed || exchange.length > 255 || key.length > 255)
-        return NULL;
-    opened = message_new(exchange, key, buf_span(raw), message->body.length, &error);
-    if (opened != NULL && message->body.length > 0)
-        memcpy(message_body_bytes(opened), message->body.data, message->body.length);
+    opened = out->failed || raw->failed ? NULL : message_new(exchange, key, buf_span(raw), 0, &error);
+    if (opened != NULL)
+        opened->body = message->body;
+    else
+        unwrapped->no_memory = true;
     return opened;
 }

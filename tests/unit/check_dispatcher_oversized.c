@@ -173,6 +173,60 @@ START_TEST(test_duplicate_is_given_back_too)
 }
 END_TEST
 
+static const char *seen;
+
+static enum hark_verdict handle(struct hark_instance *instance, struct hark_event *event)
+{
+    (void)instance;
+    ck_assert_uint_eq(hark_attempt(event), 2);
+    ck_assert_uint_eq(hark_body(event).length, 4);
+    seen = hark_body(event).data;
+    return HARK_RETRY;
+}
+
+/* A large one that comes back from a retry is in memory once, not twice. */
+START_TEST(test_retry_is_not_copied)
+{
+    static const struct hark_module module = {.api = HARK_API, .name = "test", .help = "test", .handle = handle};
+    static const int64_t ladder[] = {1000, 1000};
+    const char *queues[] = {"work"}, *patterns[] = {"k"};
+    struct dispatch_listener listener = {.name = "a",
+                                         .module = &module,
+                                         .queues = queues,
+                                         .queue_count = 1,
+                                         .patterns = patterns,
+                                         .pattern_count = 1,
+                                         .retry = ladder,
+                                         .retry_count = 2,
+                                         .concurrency = 1};
+    struct dispatch_ticket ticket = {.tag = 7};
+    struct properties properties = {.flags = PROPERTY_HEADERS};
+    struct buf headers = {0}, raw = {0};
+    struct reply error;
+    struct message *message;
+
+    ck_assert_int_eq(dispatcher_add_listener(dispatcher, &listener), 0);
+    table_put_string(&headers, span_str("x-hark-exchange"), span_str("events"));
+    table_put_string(&headers, span_str("x-hark-key"), span_str("k"));
+    table_put_integer(&headers, span_str("x-hark-attempt"), 1);
+    properties.headers = buf_span(&headers);
+    properties_put(&raw, &properties);
+    message = message_new(span_str(""), span_str("work"), buf_span(&raw), 4, &error);
+    ck_assert_ptr_nonnull(message);
+    memcpy(message_body_bytes(message), "body", 4);
+    dispatcher_deliver(queue, &ticket, false, message_hold(message), 0);
+    ck_assert_ptr_eq(seen, message->body.data);
+    message_drop(message);
+    ck_assert_ptr_nonnull(published);
+    ck_assert(span_is(published->exchange, "hark.retry.1000"));
+    ck_assert(span_is(published->body, "body"));
+    done(OUTCOME_CONFIRMED);
+    ck_assert_uint_eq(acked, 1);
+    buf_free(&headers);
+    buf_free(&raw);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dispatcher_oversized");
@@ -183,6 +237,7 @@ int main(void)
     tcase_add_loop_test(tests, test_given_back, 0, 4);
     tcase_add_loop_test(tests, test_abandoned, 0, 2);
     tcase_add_test(tests, test_duplicate_is_given_back_too);
+    tcase_add_test(tests, test_retry_is_not_copied);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }
