@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DELAYS_MAX 256
-
 static struct session *worker_session(struct worker *worker, const char *what, const struct session_ops *ops)
 {
     const struct config *config = worker->config;
@@ -180,14 +178,28 @@ static int worker_open_consumers(struct worker *worker)
     return 0;
 }
 
+static struct plan *worker_plan(const struct worker *worker)
+{
+    const struct config *config = worker->config;
+    size_t most = 1; /* the pause of dead letters that fail again */
+    struct plan *plan = NULL;
+    int64_t *delays;
+
+    for (size_t i = 0; i < config->listener_count; i++)
+        most += config->listeners[i].retry.count;
+    delays = calloc(most, sizeof(*delays));
+    if (delays != NULL)
+        plan = plan_new(config, delays, dispatcher_delays(worker->dispatcher, delays, most));
+    free(delays);
+    return plan;
+}
+
 static int worker_make_client(struct worker *worker)
 {
     const struct config_general *general = &worker->config->general;
     struct publisher_options options = {.window = (unsigned)general->publish_window, .confirm = general->confirm};
-    int64_t delays[DELAYS_MAX];
-    size_t count = dispatcher_delays(worker->dispatcher, delays, DELAYS_MAX);
 
-    worker->plan = plan_new(worker->config, delays, count);
+    worker->plan = worker_plan(worker);
     worker->consuming = worker_session(worker, "consuming", &worker_consuming_ops);
     worker->publishing = worker_session(worker, "publishing", &worker_publishing_ops);
     if (worker->plan == NULL || worker->consuming == NULL || worker->publishing == NULL)

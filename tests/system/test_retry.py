@@ -222,3 +222,11 @@ def test_hops(harkd, broker, client):
     dead = client.get_one("hark.dead")
     assert dead.headers["x-hark-reason"] == "hops" and dead.headers["x-hark-hops"] == 5
     wait_until(lambda: broker.queue("in")["unacked"] + broker.queue("in")["ready"] == 0, "the end of it")
+
+
+def test_many_delays(harkd, client, trouble):
+    """Each delay that is asked for has its queue, however many there are."""
+    many = "retry = " + " ".join("%dms" % (100000 + i) for i in range(300)) + "\non = never.heard"
+    harkd(TOPOLOGY + trouble_listener("many", many) + trouble_listener("t", "retry = 50ms"), binary=trouble)
+    client.publish("events", "k", "retry")
+    assert client.get_one("hark.dead").headers["x-hark-attempts"] == 2
