@@ -5,6 +5,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+
+#define DESCRIPTORS 64      /* the worker's own */
+#define DESCRIPTORS_EVENT 9 /* of an event whose program is being started: three pipes, and what tells of its end */
 
 static struct session *worker_session(struct worker *worker, const char *what, const struct session_ops *ops)
 {
@@ -139,8 +143,24 @@ static int worker_open_listener(struct worker *worker, const struct config_liste
     return result;
 }
 
+/* A shell's limit of 1024 is soon used up, and an event without a descriptor fails. */
+static void worker_raise_limits(const struct config *config)
+{
+    rlim_t wanted = DESCRIPTORS;
+    struct rlimit limit;
+
+    for (size_t i = 0; i < config->listener_count; i++)
+        wanted += DESCRIPTORS_EVENT * (rlim_t)config->listeners[i].concurrency;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_debug("the limit of descriptors cannot be raised");
+}
+
 int worker_open_listeners(struct worker *worker)
 {
+    worker_raise_limits(worker->config);
     if (worker_open_queues(worker) != 0) {
         log_error("out of memory");
         return -1;

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from rig import processes
+from rig.harkd import BINARY
 from rig.sections import TOPOLOGY, run
 from rig.waiting import wait_until
 
@@ -127,6 +128,19 @@ def test_no_such_program(harkd, client):
     client.publish("events", "k", "m")
     dead = client.get_one("hark.dead")
     assert dead.headers["x-hark-attempts"] == 2 and "/no/such/program" in dead.headers["x-hark-error"]
+
+
+def test_more_programs_than_a_shells_limit_allows(harkd, client, scripts):
+    """Each takes descriptors: harkd takes as many as it may have, and none of its programs fails for want of them."""
+    program = scripts.make("e", "touch here.$HARK_MESSAGE_ID\nwhile [ ! -e go ]; do sleep 0.1; done")
+    limited = scripts.make("limited", 'ulimit -Sn 64\nexec "%s" "$@"' % BINARY)
+    daemon = harkd(TOPOLOGY + run("e", program, "concurrency = 40\ntimeout = 60s\nretry ="), binary=limited)
+    for i in range(40):
+        client.publish("events", "k", "m", message_id=str(i))
+    for i in range(40):
+        scripts.wait_for("here.%d" % i)
+    scripts.touch("go")
+    assert not daemon.find("cannot be started")
 
 
 def test_programs_run_beside_each_other(harkd, client, scripts):
