@@ -194,7 +194,7 @@ static struct queue_consumer *queue_next_consumer(struct queue *queue)
 {
     struct queue_consumer *consumer;
 
-    while ((consumer = queue->policy.single_active ? queue->active : queue->ready) != NULL) {
+    while ((consumer = queue->policy.single_active ? queue_elect(queue) : queue->ready) != NULL) {
         if (HARK_LIKELY(peer_channel_may_deliver(consumer)))
             return consumer;
         if (consumer->ready)
@@ -237,6 +237,8 @@ static void queue_run(struct loop_task *task)
 
     if (now != 0)
         queue_expire(queue, now, false);
+    if (queue->policy.single_active)
+        queue_elect(queue);
     queue_deliver(queue);
     queue_trim(queue);
     if (now != 0)

@@ -25,14 +25,17 @@ void queue_consumer_ready(struct queue_consumer *consumer)
     DL_PREPEND_ELEM2(queue->ready, at, consumer, ready_prev, ready_next);
 }
 
-/* The first of the highest priority. */
-static struct queue_consumer *queue_elect(const struct queue *queue)
+struct queue_consumer *queue_elect(struct queue *queue)
 {
-    struct queue_consumer *best = queue->consumers;
+    struct queue_consumer *best = queue->active;
 
+    if (HARK_LIKELY(best != NULL))
+        return best;
+    best = queue->consumers;
     for (struct queue_consumer *at = best; at != NULL; at = at->next)
         if (at->priority > best->priority)
             best = at;
+    queue->active = best;
     return best;
 }
 
@@ -43,8 +46,6 @@ void queue_add_consumer(struct queue *queue, struct queue_consumer *consumer)
     queue->consumer_count++;
     queue->consumed = true;
     queue_broker(queue)->consumer_count++;
-    if (queue->policy.single_active && queue->active == NULL)
-        queue->active = consumer;
     queue_used(queue);
     queue_consumer_ready(consumer);
 }
@@ -63,7 +64,7 @@ void queue_remove_consumer(struct queue_consumer *consumer)
     queue->consumer_count--;
     queue_broker(queue)->consumer_count--;
     if (queue->active == consumer) {
-        queue->active = queue->policy.single_active ? queue_elect(queue) : NULL;
+        queue->active = NULL; /* the next one is elected with the turn's end: it may be about to leave too */
         queue_schedule(queue);
     }
     queue_used(queue);

@@ -33,6 +33,8 @@ struct entry *queue_first(struct queue *queue, struct ring **ring);
 void queue_unlink_first(struct queue *queue, struct ring *ring, struct entry *entry);
 /* The same as a delivery: it counts as unacknowledged and holds a reference to the queue. */
 void queue_hand_over(struct queue *queue, struct ring *ring, struct entry *first, struct entry *entry);
+/* The single active consumer: the first of the highest priority when there was none. NULL: nobody consumes. */
+struct queue_consumer *queue_elect(struct queue *queue);
 /* To consumers, as long as there are messages and somebody who can take one. */
 void queue_deliver(struct queue *queue);
 /* Its row in the store goes, memory is given back, the message is dropped. */

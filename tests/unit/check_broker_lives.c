@@ -50,6 +50,39 @@ START_TEST(the_single_active_consumer_goes_on)
 }
 END_TEST
 
+/* Each of them is the active one for a moment: electing must not go through all the others each time. */
+START_TEST(many_single_active_consumers_leave_at_once)
+{
+    enum { CHANNELS = 50, EACH = 1000 };
+    amqp_table_entry_t entry = {.key = amqp_span(span_str("x-single-active-consumer")),
+                                .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}};
+    amqp_table_t arguments = {.num_entries = 1, .entries = &entry};
+    amqp_basic_consume_t consume = {.queue = amqp_span(span_str("q")), .nowait = 1};
+    clock_t before;
+
+    raw_declare(&b, "q", false, &arguments);
+    for (uint16_t channel = 1; channel <= CHANNELS; channel++) {
+        if (channel > 1)
+            raw_call(&a, channel, AMQP_CHANNEL_OPEN_METHOD, &(amqp_channel_open_t){0}, AMQP_CHANNEL_OPEN_OK_METHOD);
+        for (int i = 0; i < EACH; i++)
+            raw_put(&a, channel, AMQP_BASIC_CONSUME_METHOD, &consume);
+        raw_flush(&a);
+    }
+    while (raw_queue(&kit, "q")->consumer_count < CHANNELS * EACH)
+        broking_turn(&kit, false);
+    raw_consume(&b, "q", "last", false);
+    before = clock();
+    raw_disconnect(&a);
+    while (raw_queue(&kit, "q")->consumer_count > 1)
+        broking_turn(&kit, true);
+    ck_assert_int_lt((clock() - before) / CLOCKS_PER_SEC, 2);
+    raw_put_publish(&b, 1, "", "q", NULL, 10);
+    raw_flush(&b);
+    raw_expect(&b, AMQP_BASIC_DELIVER_METHOD);
+    raw_connect(&kit, &a);
+}
+END_TEST
+
 /* ---- closing ---- */
 
 /* A promise that is not yet true is not made for being the last. */
@@ -201,6 +234,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, many_single_active_consumers_leave_at_once);
     tcase_add_test(tests, a_commit_is_on_disk_before_the_connection_closes);
     tcase_add_test(tests, the_single_active_consumer_goes_on);
     tcase_add_test(tests, a_get_that_waits_is_answered);
