@@ -93,7 +93,12 @@ int channel_open(struct channel *channel, struct session *session, const struct 
         return -1;
     number = channel_number(session);
     if (number == 0) {
-        log_error("%s: no channel left: the broker allows %u on a connection", session->label, session->channel_max);
+        char text[160];
+
+        snprintf(text, sizeof(text), "%s: no channel left: the broker allows %u on a connection", session->label,
+                 session->channel_max);
+        if (complaint_is_news(&session->channels_complaint, text, loop_now(session->loop)))
+            log_error("%s", text);
         return -1;
     }
     channel->session = session;

@@ -73,6 +73,7 @@ struct session {
 
     struct channel_slot **slots; /* by channel number, [0] unused */
     size_t slot_count;
+    struct complaint channels_complaint; /* there are too few */
 };
 
 /* ---- session.c ---- */

@@ -290,8 +290,10 @@ static const struct channel_ops topology_channel_ops = {
 
 static void topology_open(struct topology *topology)
 {
-    if (channel_open(&topology->channel, topology->session, &topology_channel_ops, topology) != 0)
-        topology->running = false;
+    if (channel_open(&topology->channel, topology->session, &topology_channel_ops, topology) == 0)
+        return;
+    topology->running = topology->again = false; /* whoever waits for it tries again */
+    topology->ops->done(topology->arg, topology->count - topology->answered + topology->failed);
 }
 
 /* ---- the owner's calls ---- */

@@ -164,6 +164,7 @@ static void setup(void)
 {
     kit_setup();
     peer->on_method = on_method;
+    peer->channel_max = 8;
     kit_start_open();
     topology = topology_new(session, items, HARK_COUNT(items), &ops, &topology);
     ck_assert_ptr_nonnull(topology);
@@ -282,6 +283,26 @@ START_TEST(test_refused_is_said_once)
 }
 END_TEST
 
+/* No channel is left: it is over all the same, or whoever waits for it would do so for ever. */
+START_TEST(test_no_channel)
+{
+    static struct channel others[8];
+
+    for (size_t i = 0; i < HARK_COUNT(others); i++)
+        if (channel_open(&others[i], session, &kit_channel_ops, NULL) != 0)
+            ck_abort();
+    topology_declare(topology);
+    peer_until(loop, done == 1);
+    ck_assert_uint_gt(failed, 0);
+    ck_assert(!topology_is_running(topology));
+    channel_close(&others[0], kit_done, NULL);
+    peer_until(loop, noted.closes_done == 1);
+    topology_declare(topology);
+    peer_until(loop, done == 2);
+    ck_assert_uint_eq(failed, 0);
+}
+END_TEST
+
 /* A queue that is not declared here and is not there: the first of its bindings says so. */
 START_TEST(test_missing_is_said_once)
 {
@@ -379,6 +400,7 @@ int main(void)
     tcase_add_test(all, test_nothing_to_declare);
     tcase_add_loop_test(all, test_refused, 0, 4);
     tcase_add_loop_test(all, test_refused_is_said_once, 0, 5);
+    tcase_add_test(all, test_no_channel);
     tcase_add_test(all, test_missing_is_said_once);
     tcase_add_test(all, test_connection_closed_over_one);
     tcase_add_test(all, test_session_lost);
