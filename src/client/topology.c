@@ -93,9 +93,11 @@ static void topology_send_item(struct topology *topology, const struct topology_
 {
     amqp_table_t table;
 
-    if (arguments_table(item->arguments, item->argument_count, &table) != 0)
-        log_error("%s: out of memory for its arguments", item->section);
-    topology_send_table(topology, item, &table);
+    if (arguments_table(item->arguments, item->argument_count, &table) == 0)
+        topology_send_table(topology, item, &table);
+    else /* declared without them it would stay so: the link ends, and all is tried anew */
+        channel_out(&topology->channel)->failed = true;
+    link_send(session_link(topology->session));
     arguments_free(&table);
 }
 

@@ -283,6 +283,21 @@ START_TEST(test_refused_is_said_once)
 }
 END_TEST
 
+/* Without memory for a queue's arguments it is not declared without them: it would stay so. */
+START_TEST(test_no_memory_for_arguments)
+{
+    static const struct topology_item large[] = {
+        {.kind = TOPOLOGY_QUEUE, .section = "large", .name = "large", .argument_count = (size_t)1 << 43}};
+
+    topology_free(topology);
+    topology = topology_new(session, large, 1, &ops, &topology);
+    topology_declare(topology);
+    peer_until(loop, noted.lost > 0);
+    ck_assert_str_eq(server.asked, "");
+    ck_assert_uint_eq(done, 0);
+}
+END_TEST
+
 /* No channel is left: it is over all the same, or whoever waits for it would do so for ever. */
 START_TEST(test_no_channel)
 {
@@ -400,6 +415,7 @@ int main(void)
     tcase_add_test(all, test_nothing_to_declare);
     tcase_add_loop_test(all, test_refused, 0, 4);
     tcase_add_loop_test(all, test_refused_is_said_once, 0, 5);
+    tcase_add_test(all, test_no_memory_for_arguments);
     tcase_add_test(all, test_no_channel);
     tcase_add_test(all, test_missing_is_said_once);
     tcase_add_test(all, test_connection_closed_over_one);
