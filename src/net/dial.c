@@ -207,7 +207,10 @@ struct dial *dial_start(struct loop *loop, const char *host, uint16_t port, cons
         dial->list = dial->next = resolve_numeric(host, port);
         if (dial->list == NULL) {
             dial->resolve = resolve_start(loop, host, port, dial_resolved, dial);
-            result = dial->resolve != NULL ? 0 : -1;
+            if (dial->resolve == NULL)
+                snprintf(dial->why, sizeof(dial->why), "the name cannot be resolved: %s",
+                         errno == EAGAIN ? "too many earlier look-ups have no answer yet" : strerror(errno));
+            result = dial->resolve != NULL ? 0 : dial_fail_later(dial);
         } else {
             result = dial_next(dial) == 0 ? 0 : dial_fail_later(dial);
         }

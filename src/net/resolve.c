@@ -105,8 +105,10 @@ static int resolve_spawn(struct resolve *resolve)
     sigset_t all, before;
     int failed;
 
-    if (atomic_fetch_add(&resolve_threads, 1) >= RESOLVE_THREADS)
+    if (atomic_fetch_add(&resolve_threads, 1) >= RESOLVE_THREADS) {
+        errno = EAGAIN;
         goto fail;
+    }
     if (pthread_attr_init(&attributes) != 0)
         goto fail;
     /* Signals are for the loop's thread. */
@@ -119,6 +121,7 @@ static int resolve_spawn(struct resolve *resolve)
     pthread_attr_destroy(&attributes);
     if (!failed)
         return 0;
+    errno = ENOMEM; /* what a thread lacks, mostly */
 
 fail:
     atomic_fetch_sub(&resolve_threads, 1);
@@ -129,6 +132,7 @@ struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port
 {
     size_t length = strlen(host) + 1;
     struct resolve *resolve = calloc(1, sizeof(*resolve) + length);
+    int failed;
 
     if (resolve == NULL)
         return NULL;
@@ -150,7 +154,9 @@ struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port
     atomic_store(&resolve->holders, 1);
 
 fail:
+    failed = errno;
     resolve_cancel(resolve);
+    errno = failed;
     return NULL;
 }
 

@@ -15,7 +15,7 @@ struct resolve;
 struct addrinfo *resolve_numeric(const char *host, uint16_t port) HARK_MUSTCHECK;
 
 /* Exactly one answer from the loop, unless cancelled: a list (the callee's) or NULL and what went wrong. The handle is
- * void from that call on. NULL: no memory or no thread. */
+ * void from that call on. NULL with errno: no memory or no thread; EAGAIN: too many look-ups have no answer yet. */
 typedef void (*resolve_done)(void *arg, struct addrinfo *list, const char *error);
 struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port, resolve_done done,
                               void *arg) HARK_MUSTCHECK;

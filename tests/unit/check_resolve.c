@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -162,6 +163,23 @@ START_TEST(test_dial_no_name)
 }
 END_TEST
 
+/* What a look-up needs is not to be had: that is the reason, and not "out of memory". */
+START_TEST(test_dial_cannot_ask)
+{
+    struct rlimit before, none = {.rlim_cur = 3};
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ck_assert_ptr_nonnull(dial_start(loop, "localhost", 1, NULL, 2000, on_dialled, &answers));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert_uint_eq(answers, 0);
+    peer_until(loop, answers == 1);
+    ck_assert_int_eq(dialled, -1);
+    ck_assert_str_eq(why, "the name cannot be resolved: Too many open files");
+}
+END_TEST
+
 /* A listener whose queue is full does not answer: the time that dialling has is its end. */
 START_TEST(test_dial_silence)
 {
@@ -247,6 +265,7 @@ int main(void)
     tcase_add_loop_test(dial, test_dial, 0, 2);
     tcase_add_test(dial, test_dial_refused);
     tcase_add_test(dial, test_dial_no_name);
+    tcase_add_test(dial, test_dial_cannot_ask);
     tcase_add_test(dial, test_dial_silence);
     tcase_add_test(dial, test_dial_unix);
     tcase_add_test(dial, test_dial_cancelled);
