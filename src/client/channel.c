@@ -93,10 +93,11 @@ int channel_open(struct channel *channel, struct session *session, const struct 
         return -1;
     number = channel_number(session);
     if (number == 0) {
-        char text[160];
+        char text[200];
 
-        snprintf(text, sizeof(text), "%s: no channel left: the broker allows %u on a connection", session->label,
-                 session->channel_max);
+        snprintf(text, sizeof(text),
+                 "%s: no channel left: the broker allows %u on a connection (channel_max), and each queue takes one",
+                 session->label, session->channel_max);
         if (complaint_is_news(&session->channels_complaint, text, loop_now(session->loop)))
             log_error("%s", text);
         return -1;

@@ -135,7 +135,8 @@ static void consumer_cut(struct consumer *consumer)
 /* The channel is gone, and with it all tickets. The owner is told last: it may call anything. */
 static void consumer_leave(struct consumer *consumer, enum consumer_state state)
 {
-    bool was = consumer->state == CONSUMER_SUBSCRIBED;
+    bool was = consumer->state == CONSUMER_SUBSCRIBED || consumer->state == CONSUMER_CANCELLING ||
+               consumer->state == CONSUMER_CANCELLED; /* of a channel that it was subscribed on */
 
     consumer_cut(consumer);
     unacked_clear(&consumer->unacked);

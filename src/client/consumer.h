@@ -41,8 +41,9 @@ struct consumer_ops {
      * is gone before that. Both optional. */
     void (*body)(void *arg, struct span part, bool last);
     void (*cut)(void *arg);
-    /* consume-ok arrived (true), or the subscription is gone (false): all tickets so far are void.
-     * On changes only; not called by consumer_cancel(), consumer_close() and consumer_free(). */
+    /* consume-ok arrived (true), or the subscription is gone (false), also one that was cancelled,
+     * with its channel: all tickets so far are void. On changes only; not called by
+     * consumer_cancel(), consumer_close() and consumer_free(). */
     void (*subscribed)(void *arg, bool subscribed);
     /* There is no such queue (404). Said once in the log; comes after the back-off, so it may
      * simply declare the topology again, and then call consumer_start(). Optional: without it the

@@ -33,6 +33,24 @@ def test_sigterm_drains(harkd, broker, client, scripts):
     assert not client.channel.basic_get("in")[0].redelivered
 
 
+def test_connection_lost_while_draining(harkd, broker, client, proxy, scripts):
+    """The broker has taken back what was in hand: what no listener was called with yet is left to others."""
+    daemon = harkd(TOPOLOGY + run("e", scripts.recorder("e", HOLD), "concurrency = 1"), via=proxy)
+    for i in range(20):
+        client.publish("events", "k", str(i))
+    scripts.wait_seen("e", 1)
+    wait_until(lambda: broker.queue("in")["unacked"] == 20, "all in hand")
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_for_log("draining")
+    wait_until(lambda: broker.queue("in")["consumers"] == 0, "basic.cancel")
+    proxy.cut()
+    wait_until(lambda: broker.queue("in")["ready"] == 20, "all back in the queue")
+    daemon.wait_for_log(r"consuming: lost")
+    scripts.touch("go")
+    assert daemon.wait() == 0
+    assert len(scripts.seen("e")) == 1
+
+
 def test_drain_timeout(harkd, broker, client, scripts):
     """What is not settled in time goes back to its queue; its program is killed with its whole group."""
     program = scripts.recorder("e", "echo $$ > pid\nsleep 600 & echo $! > pid2\nwait")

@@ -350,6 +350,7 @@ START_TEST(test_lost_while_cancelling)
     peer_wait(loop, 100);
     ck_assert_uint_eq(done, 1);
     ck_assert_uint_eq(subscribed, 1);
+    ck_assert_uint_eq(unsubscribed, 1); /* the tickets are void */
 }
 END_TEST
 
