@@ -194,8 +194,8 @@ struct hark_message {
 };
 
 /* Puts a message into the event's outbox. 0, or -1 if it can never be published (a name over 255 bytes, headers
- * that do not fit into a frame, no exchange known): then the reason is in the log and hark_settle(event,
- * HARK_REJECT, ...) or the like is the caller's choice. */
+ * that do not fit into a frame, no exchange known; errno is EINVAL), or for want of memory (ENOMEM): then the reason
+ * is in the log and hark_settle(event, HARK_REJECT, ...) or HARK_RETRY is the caller's choice. */
 int hark_emit(struct hark_event *event, const struct hark_message *message) __attribute__((warn_unused_result));
 
 /* How a message without an event ended. */

@@ -10,6 +10,7 @@
 #include "dispatch/parts.h"
 #include "wire/frame.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -206,6 +207,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     struct delivery *parent = event != NULL ? event->delivery : NULL;
     struct span exchange, key, body = span_hark(message->body), raw;
     struct message *body_owner = NULL;
+    struct outgoing *outgoing;
     struct properties properties;
     char id[DISPATCH_ID_SIZE], first[DISPATCH_ID_SIZE];
 
@@ -217,6 +219,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
         exchange = span_str(listener->emit_exchange);
     else {
         hark_log(instance, HARK_ERROR, "a message was emitted, but neither it nor `emit` names an exchange");
+        errno = EINVAL;
         return NULL;
     }
     if (message->routing_key.data != NULL)
@@ -229,6 +232,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
         hark_log(instance, HARK_ERROR, "a message cannot be emitted: its %s has %zu bytes, AMQP allows 255",
                  key.length > NAME_MAX_LENGTH ? "routing key" : "exchange",
                  key.length > NAME_MAX_LENGTH ? key.length : exchange.length);
+        errno = EINVAL;
         return NULL;
     }
     emit_properties(&properties, dispatcher, event, message, first);
@@ -253,6 +257,7 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
             "a message cannot be emitted: a name or property over 255 bytes, a header of no known kind, or %zu bytes "
             "of properties where a frame holds %zu",
             raw.length, emit_header_room(dispatcher));
+        errno = EINVAL;
         return NULL;
     }
     if (message->empty_body) {
@@ -263,7 +268,12 @@ static struct outgoing *emit_build(struct hark_instance *instance, struct hark_e
     } else if (parent != NULL && body.length > 0 && body.data == parent->message->body.data) {
         body_owner = parent->carrier;
     }
-    return outgoing_new(exchange, key, raw, body, body_owner);
+    outgoing = outgoing_new(exchange, key, raw, body, body_owner);
+    if (outgoing != NULL)
+        return outgoing;
+    hark_log(instance, HARK_ERROR, "out of memory for an emitted message of %zu bytes", body.length);
+    errno = ENOMEM;
+    return NULL;
 }
 
 int hark_emit(struct hark_event *event, const struct hark_message *message)
@@ -273,6 +283,7 @@ int hark_emit(struct hark_event *event, const struct hark_message *message)
     if (event->state > EVENT_LATER) {
         log_error("listener[%s]: hark_emit() with a settled event: a bug in module \"%s\"",
                   event->instance->listener.name, event->instance->listener.module->name);
+        errno = EINVAL;
         return -1;
     }
     outgoing = emit_build(event->instance, event, message);

@@ -263,7 +263,7 @@ static void exec_done(void *arg, const struct hark_run_result *result)
         if (settings->output_type != NULL)
             message.properties[HARK_CONTENT_TYPE] = hark_str(settings->output_type);
         if (hark_emit(event, &message) != 0) {
-            verdict = HARK_REJECT;
+            verdict = errno == ENOMEM ? HARK_RETRY : HARK_REJECT;
             snprintf(why, sizeof(why), "its output cannot be emitted, see the log");
         }
     }

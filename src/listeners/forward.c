@@ -7,6 +7,7 @@
  * {attempt}, {header.NAME}, and {1}, {2} ... for the words of the routing key; {{ is a brace.
  */
 #include <hark/listener.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,7 +270,7 @@ static enum hark_verdict forward_handle(struct hark_instance *instance, struct h
     if (settings->without.count > 0)
         message.without = forward->without;
     if (hark_emit(event, &message) != 0)
-        return hark_because(event, HARK_REJECT, "it cannot be forwarded, see the log");
+        return hark_because(event, errno == ENOMEM ? HARK_RETRY : HARK_REJECT, "it cannot be forwarded, see the log");
     return HARK_DONE;
 }
 

@@ -5,6 +5,7 @@
 #include "wire/table.h"
 #include "suite.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,15 @@ static const char *seen;
 
 static enum hark_verdict handle(struct hark_instance *instance, struct hark_event *event)
 {
+    struct hark_message message = {.exchange = hark_str("out"), .body = {.data = "", .length = (size_t)1 << 47}};
+
     (void)instance;
+    /* Another time there may be memory: that is told apart from what can never be emitted. */
+    ck_assert_int_eq(hark_emit(event, &message), -1);
+    ck_assert_int_eq(errno, ENOMEM);
+    message = (struct hark_message){.exchange = {.data = "", .length = 256}};
+    ck_assert_int_eq(hark_emit(event, &message), -1);
+    ck_assert_int_eq(errno, EINVAL);
     ck_assert_uint_eq(hark_attempt(event), 2);
     ck_assert_uint_eq(hark_body(event).length, 4);
     seen = hark_body(event).data;
