@@ -442,8 +442,8 @@ void broker_free(struct broker *broker)
         event_free(broker->stop_timer);
     if (broker->pressure_timer != NULL)
         event_free(broker->pressure_timer);
-    loop_task_cancel(broker->loop, &broker->confirm);
-    loop_task_cancel(broker->loop, &broker->pressure);
+    loop_task_cancel(&broker->confirm);
+    loop_task_cancel(&broker->pressure);
     accounts_free(broker);
     if (broker->deaths.rest != NULL)
         event_free(broker->deaths.rest);

@@ -130,7 +130,7 @@ static void queue_leave(struct queue *queue)
     vhost->generation++;
     broker->queue_count--;
     broker->ready_count -= queue->ready_count;
-    loop_task_cancel(broker->loop, &queue->run);
+    loop_task_cancel(&queue->run);
     event_free(queue->timer);
     queue->timer = NULL;
     if (queue->paged.read != NULL)

@@ -227,7 +227,7 @@ void store_close(struct store *store, int64_t ms)
     if (store == NULL)
         return;
     store->closed = true;
-    loop_task_cancel(store->loop, &store->publish);
+    loop_task_cancel(&store->publish);
     if (store->started) {
         struct store_batch *batch = store->open;
 

@@ -140,7 +140,7 @@ static void consumer_leave(struct consumer *consumer, enum consumer_state state)
 
     consumer_cut(consumer);
     unacked_clear(&consumer->unacked);
-    loop_task_cancel(session_loop(consumer->session), &consumer->flush);
+    loop_task_cancel(&consumer->flush);
     evtimer_del(consumer->ack_timer);
     consumer->state = state;
     if (was)
@@ -441,7 +441,7 @@ void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *ar
     consumer->done = NULL;
     if (channel_is_open(&consumer->channel))
         consumer_flush(&consumer->flush);
-    loop_task_cancel(session_loop(consumer->session), &consumer->flush);
+    loop_task_cancel(&consumer->flush);
     consumer->state = CONSUMER_CLOSED;
     consumer_cut(consumer);
     channel_close(&consumer->channel, done, arg);

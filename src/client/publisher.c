@@ -481,6 +481,6 @@ void publisher_free(struct publisher *publisher)
 
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
     }
-    loop_task_cancel(loop, &publisher->pump);
+    loop_task_cancel(&publisher->pump);
     loop_reap_later(loop, &publisher->reap);
 }

@@ -112,8 +112,8 @@ static void link_reap(struct loop_task *task)
     struct link *link = HARK_CONTAINER(task, struct link, reap);
 
     /* A careless owner may have sent or resumed after the end. */
-    loop_task_cancel(link->loop, &link->flush);
-    loop_task_cancel(link->loop, &link->resume);
+    loop_task_cancel(&link->flush);
+    loop_task_cancel(&link->resume);
     event_free(link->timer);
     buf_free(&link->in);
     buf_free(&link->out);
@@ -131,9 +131,9 @@ void link_close(struct link *link)
     link->dial = NULL;
     link_unwatch(link);
     evtimer_del(link->timer);
-    loop_task_cancel(link->loop, &link->flush);
-    loop_task_cancel(link->loop, &link->resume);
-    loop_task_cancel(link->loop, &link->linger);
+    loop_task_cancel(&link->flush);
+    loop_task_cancel(&link->resume);
+    loop_task_cancel(&link->linger);
     stream_close(&link->stream);
     /* The buffers stay until then: the caller may stand in a frame. */
     loop_reap_later(link->loop, &link->reap);

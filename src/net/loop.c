@@ -11,6 +11,7 @@
 
 struct loop_list {
     struct loop_task *head, **tail;
+    struct loop_task marker; /* of list_run(), which is not called within itself */
 };
 
 struct loop {
@@ -29,45 +30,37 @@ static void list_init(struct loop_list *list)
 
 static void list_add(struct loop_list *list, struct loop_task *task)
 {
-    if (task->queued)
+    if (task->queued != NULL)
         return;
-    task->queued = true;
+    task->queued = list;
     task->next = NULL;
+    task->at = list->tail;
     *list->tail = task;
     list->tail = &task->next;
 }
 
-static bool list_remove(struct loop_list *list, struct loop_task *task)
+static void list_remove(struct loop_task *task)
 {
-    for (struct loop_task **at = &list->head; *at != NULL; at = &(*at)->next) {
-        if (*at != task)
-            continue;
-        *at = task->next;
-        if (list->tail == &task->next)
-            list->tail = at;
-        task->queued = false;
-        return true;
-    }
-    return false;
+    *task->at = task->next;
+    if (task->next != NULL)
+        task->next->at = task->at;
+    else
+        task->queued->tail = task->at;
+    task->queued = NULL;
 }
 
 /* Runs what is on the list now. Taken off one by one, so a task may cancel or queue any other, or itself again. What is
  * added meanwhile stands behind the marker and is left. */
 static void list_run(struct loop_list *list)
 {
-    struct loop_task marker = {.queued = false};
-
     if (list->head == NULL)
         return;
-    list_add(list, &marker);
+    list_add(list, &list->marker);
     for (;;) {
         struct loop_task *task = list->head;
 
-        list->head = task->next;
-        if (list->head == NULL)
-            list->tail = &list->head;
-        task->queued = false;
-        if (task == &marker)
+        list_remove(task);
+        if (task == &list->marker)
             return;
         task->run(task);
     }
@@ -192,11 +185,10 @@ void loop_at_end(struct loop *loop, struct loop_task *task)
     list_add(&loop->at_end, task);
 }
 
-void loop_task_cancel(struct loop *loop, struct loop_task *task)
+void loop_task_cancel(struct loop_task *task)
 {
-    if (task->queued && !list_remove(&loop->deferred, task) && !list_remove(&loop->flush, task) &&
-        !list_remove(&loop->at_end, task))
-        list_remove(&loop->reap, task);
+    if (task->queued != NULL)
+        list_remove(task);
 }
 
 int64_t loop_now(struct loop *loop)

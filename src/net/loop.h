@@ -11,12 +11,13 @@
 #include <event2/event.h>
 
 struct loop;
+struct loop_list;
 
 /* A call at the end of this turn; embedded in its owner, zeroed, `run` set. Deferring it twice runs it once. */
 struct loop_task {
-    struct loop_task *next;
+    struct loop_task *next, **at; /* `at` is what points to it, in a list of the loop's */
     void (*run)(struct loop_task *task);
-    bool queued;
+    struct loop_list *queued; /* NULL: nowhere */
 };
 
 /* Also ignores SIGPIPE for the whole process: OpenSSL and pipes to children cannot be asked for MSG_NOSIGNAL. */
@@ -36,7 +37,7 @@ void loop_flush_later(struct loop *loop, struct loop_task *task); /* for links: 
 void loop_reap_later(struct loop *loop, struct loop_task *task);  /* after the flush: frees its owner */
 /* By loop_free(), unless cancelled before: for what outlives its owner for a while, as a link that is still flushing. */
 void loop_at_end(struct loop *loop, struct loop_task *task);
-void loop_task_cancel(struct loop *loop, struct loop_task *task);
+void loop_task_cancel(struct loop_task *task); /* wherever it is queued, however long the list */
 
 /* Milliseconds of CLOCK_MONOTONIC, read once per turn: at the first question after the turn has stopped waiting. */
 int64_t loop_now(struct loop *loop);

@@ -116,7 +116,7 @@ START_TEST(test_endless)
     loop_flush_later(loop, &f.task);
     turn();
     ck_assert_ptr_nonnull(strchr(order, 'f'));
-    loop_task_cancel(loop, &a.task);
+    loop_task_cancel(&a.task);
 }
 END_TEST
 
@@ -129,11 +129,11 @@ START_TEST(test_cancel)
     loop_defer(loop, &c.task);
     loop_flush_later(loop, &f.task);
     loop_reap_later(loop, &r.task);
-    loop_task_cancel(loop, &c.task); /* the last: what comes next must still find the end of the list */
-    loop_task_cancel(loop, &a.task);
-    loop_task_cancel(loop, &f.task);
-    loop_task_cancel(loop, &r.task);
-    loop_task_cancel(loop, &r.task);
+    loop_task_cancel(&c.task); /* the last: what comes next must still find the end of the list */
+    loop_task_cancel(&a.task);
+    loop_task_cancel(&f.task);
+    loop_task_cancel(&r.task);
+    loop_task_cancel(&r.task);
     loop_defer(loop, &c.task);
     turn();
     ck_assert_str_eq(order, "bc");
@@ -146,7 +146,7 @@ static void cancel_run(struct loop_task *task)
 {
     (void)task;
     strcat(order, "x");
-    loop_task_cancel(loop, &victim->task);
+    loop_task_cancel(&victim->task);
 }
 
 START_TEST(test_cancel_within)
@@ -162,6 +162,25 @@ START_TEST(test_cancel_within)
 }
 END_TEST
 
+/* Walking the list for each of them would take minutes. */
+START_TEST(test_cancel_many)
+{
+    enum { MANY = 400000 };
+    struct step *steps = calloc(MANY, sizeof(*steps));
+
+    ck_assert_ptr_nonnull(steps);
+    for (int i = 0; i < MANY; i++) {
+        steps[i] = step_of('m');
+        (i % 2 == 0 ? loop_defer : loop_reap_later)(loop, &steps[i].task);
+    }
+    for (int i = MANY - 1; i > 0; i--)
+        loop_task_cancel(&steps[i].task);
+    turn();
+    ck_assert_str_eq(order, "m");
+    free(steps);
+}
+END_TEST
+
 START_TEST(test_at_end)
 {
     struct step a = step_of('a'), b = step_of('b'), r = step_of('r');
@@ -170,7 +189,7 @@ START_TEST(test_at_end)
     a.queue = loop_reap_later;
     loop_at_end(loop, &a.task);
     loop_at_end(loop, &b.task);
-    loop_task_cancel(loop, &b.task);
+    loop_task_cancel(&b.task);
     turn();
     ck_assert_str_eq(order, "");
     loop_free(loop);
@@ -267,6 +286,7 @@ int main(void)
     tcase_add_test(turns, test_endless);
     tcase_add_test(turns, test_cancel);
     tcase_add_test(turns, test_cancel_within);
+    tcase_add_test(turns, test_cancel_many);
     tcase_add_test(turns, test_at_end);
     tcase_add_test(turns, test_run_and_stop);
     tcase_add_test(turns, test_now);
