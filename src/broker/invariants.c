@@ -92,6 +92,7 @@ static void check_channel(const struct peer_channel *channel, struct sums *sums)
 
 void broker_check(const struct broker *broker)
 {
+    const struct peer_channel *channel;
     struct sums sums = {0};
 
     for (const struct vhost *vhost = broker->vhosts; vhost != NULL; vhost = vhost->hh.next)
@@ -99,9 +100,8 @@ void broker_check(const struct broker *broker)
             check_queue(queue, &sums);
     for (const struct peer *peer = broker->peers; peer != NULL; peer = peer->next) {
         sums.peers++;
-        for (unsigned i = 0; i < peer->channel_slots; i++)
-            if (peer->channels[i] != NULL)
-                check_channel(peer->channels[i], &sums);
+        for (unsigned i = 0; (channel = channel_table_next(&peer->channels, &i)) != NULL;)
+            check_channel(channel, &sums);
     }
     for (size_t i = 0; i < broker->deaths.end; i++)
         sums.memory += broker->deaths.items[i].entry.charge;

@@ -99,6 +99,7 @@ void peer_hold(struct peer *peer)
 void peer_release(struct peer *peer, uint64_t committed)
 {
     size_t free_marks = 0, length;
+    struct peer_channel *channel;
 
     while (free_marks < peer->mark_count && peer->marks[free_marks].batch <= committed)
         free_marks++;
@@ -125,9 +126,8 @@ void peer_release(struct peer *peer, uint64_t committed)
     peer_watch_output(peer);
     if (peer->closed)
         peer_finish(peer, PEER_CLOSE_MS); /* no channel is left */
-    for (unsigned i = 0; i < peer->channel_slots; i++)
-        if (peer->channels[i] != NULL)
-            peer_channel_wake(peer->channels[i]);
+    for (unsigned i = 0; (channel = channel_table_next(&peer->channels, &i)) != NULL;)
+        peer_channel_wake(channel);
 }
 
 /* ---- the end ---- */
@@ -139,15 +139,16 @@ static void peer_reap(struct loop_task *task)
     event_free(peer->timer);
     buf_free(&peer->held);
     free(peer->marks);
-    free(peer->channels);
+    channel_table_free(&peer->channels);
     free(peer);
 }
 
 static void peer_close_channels(struct peer *peer)
 {
-    for (unsigned i = 0; i < peer->channel_slots; i++)
-        if (peer->channels[i] != NULL)
-            peer_channel_free(peer->channels[i]);
+    struct peer_channel *channel;
+
+    for (unsigned i = 0; (channel = channel_table_next(&peer->channels, &i)) != NULL;)
+        peer_channel_free(channel);
     while (peer->exclusives != NULL)
         queue_delete(peer->exclusives);
     deaths_run(peer->broker);
@@ -301,30 +302,6 @@ static void peer_closing_frame(struct peer *peer, const struct frame *frame)
     }
 }
 
-static struct peer_channel *peer_channel_at(const struct peer *peer, uint16_t number)
-{
-    return number < peer->channel_slots ? peer->channels[number] : NULL;
-}
-
-static int peer_grow_channels(struct peer *peer, uint16_t number)
-{
-    unsigned slots = peer->channel_slots == 0 ? 4 : peer->channel_slots;
-    struct peer_channel **channels;
-
-    while (slots <= number)
-        slots *= 2;
-    if (slots == peer->channel_slots)
-        return 0;
-    channels = realloc(peer->channels, slots * sizeof(struct peer_channel *));
-    if (channels == NULL)
-        return -1;
-    for (unsigned i = peer->channel_slots; i < slots; i++)
-        channels[i] = NULL;
-    peer->channels = channels;
-    peer->channel_slots = slots;
-    return 0;
-}
-
 /* A frame for a channel that is not open: only channel.open opens it. */
 static int peer_open_channel(struct peer *peer, const struct frame *frame, struct reply *error)
 {
@@ -340,14 +317,15 @@ static int peer_open_channel(struct peer *peer, const struct frame *frame, struc
         return 0; /* late, and harmless */
     if (method.id != AMQP_CHANNEL_OPEN_METHOD)
         return reply_set(error, REPLY_CHANNEL_ERROR, method.id, "expected 'channel.open'");
-    if (peer->channel_max > 0 && (frame->channel > peer->channel_max || peer->channel_count >= peer->channel_max))
-        return reply_set(error, REPLY_NOT_ALLOWED, method.id,
+    if (peer->channel_max > 0 && peer->channel_count >= peer->channel_max)
+        return reply_set(error, REPLY_NOT_ALLOWED, 0, /* as RabbitMQ */
                          "number of channels opened (%u) has reached the negotiated channel_max (%u)",
                          peer->channel_count, peer->channel_max);
-    channel = peer_grow_channels(peer, frame->channel) == 0 ? peer_channel_open(peer, frame->channel) : NULL;
+    channel = channel_table_reserve(&peer->channels, frame->channel) == 0 ? peer_channel_open(peer, frame->channel)
+                                                                          : NULL;
     if (channel == NULL)
         return reply_set(error, REPLY_RESOURCE_ERROR, method.id, "no memory for a channel");
-    peer->channels[frame->channel] = channel;
+    channel_table_set(&peer->channels, frame->channel, channel);
     peer->channel_count++;
     peer->broker->channel_count++;
     peer_put(peer, frame->channel, AMQP_CHANNEL_OPEN_OK_METHOD, &ok);
@@ -356,7 +334,7 @@ static int peer_open_channel(struct peer *peer, const struct frame *frame, struc
 
 void peer_forget_channel(struct peer *peer, struct peer_channel *channel)
 {
-    peer->channels[channel->number] = NULL;
+    channel_table_set(&peer->channels, channel->number, NULL);
     peer->channel_count--;
     peer->broker->channel_count--;
 }
@@ -373,7 +351,7 @@ static void peer_frame(void *arg, const struct frame *frame)
         return;
     }
     if (HARK_LIKELY(frame->channel != 0 && peer->state == PEER_OPEN)) {
-        channel = peer_channel_at(peer, frame->channel);
+        channel = channel_table_at(&peer->channels, frame->channel);
         if (HARK_LIKELY(channel != NULL)) {
             peer_channel_frame(channel, frame);
             deaths_run(peer->broker);
@@ -420,11 +398,11 @@ static void peer_header(void *arg, const uint8_t *bytes)
 static void peer_drained(void *arg)
 {
     struct peer *peer = arg;
+    struct peer_channel *channel;
 
     peer_watch_output(peer);
-    for (unsigned i = 0; i < peer->channel_slots; i++)
-        if (peer->channels[i] != NULL)
-            peer_channel_wake(peer->channels[i]);
+    for (unsigned i = 0; (channel = channel_table_next(&peer->channels, &i)) != NULL;)
+        peer_channel_wake(channel);
 }
 
 static void peer_hangup(void *arg)

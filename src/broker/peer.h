@@ -11,6 +11,7 @@
 #ifndef BROKER_PEER_H
 #define BROKER_PEER_H
 
+#include "broker/channel_table.h"
 #include "broker/users.h"
 #include "broker/vhost.h"
 #include "net/link.h"
@@ -56,8 +57,8 @@ struct peer {
     bool takes_cancel;  /* consumer_cancel_notify */
     bool takes_blocked; /* connection.blocked */
 
-    struct peer_channel **channels; /* by number, as far as any is open */
-    unsigned channel_slots, channel_count;
+    struct channel_table channels;
+    unsigned channel_count;
     struct queue *exclusives;
 
     struct buf held;

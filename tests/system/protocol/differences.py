@@ -14,8 +14,6 @@ DIFFERENCES = {
         "specification, a 502 SYNTAX_ERROR.",
     "more body than announced":
         "RabbitMQ waits for ever for the end of such a message; the embedded broker closes the connection with 501.",
-    "channel numbers":
-        "RabbitMQ counts channels only; the embedded broker has no channel with a number above the agreed channel_max.",
     "arguments of any queue":
         "One kind of queue serves as classic and as quorum queue: x-delivery-limit counts for classic queues too, "
         "x-max-priority and x-queue-mode for quorum queues.",
