@@ -75,7 +75,7 @@ struct hark_module {
     size_t settings_size;
 
     /* Optional: judges the settings as a whole, before anything starts and in `harkd --check`. 0, or -1 with
-     * a message in `why`, which hark prefixes with file, line and section. */
+     * a message in `why`, which hark prefixes with file, line and section: the line of the key that it begins with. */
     int (*check)(const void *settings, char *why, size_t why_size);
 
     /* Optional, once per worker and listener. 0, or -1 after hark_log(instance, HARK_ERROR, ...): the worker

@@ -2,13 +2,18 @@
 /* What people see of a settings table: names that are near, types, the printed default. */
 #include "base/settings.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NAME_MAX_LENGTH 64 /* longer words are near to nothing */
 
-/* Damerau-Levenshtein (adjacent letters swapped count as one): three rows of the matrix are enough.
- */
+static bool differ(char a, char b)
+{
+    return tolower((unsigned char)a) != tolower((unsigned char)b);
+}
+
+/* Damerau-Levenshtein (adjacent letters swapped count as one), capitals or not: three rows of the matrix are enough. */
 static size_t distance(const char *a, size_t a_length, const char *b, size_t b_length)
 {
     size_t rows[3][NAME_MAX_LENGTH + 1];
@@ -23,13 +28,14 @@ static size_t distance(const char *a, size_t a_length, const char *b, size_t b_l
 
         now[0] = i;
         for (size_t j = 1; j <= b_length; j++) {
-            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            size_t best = last[j - 1] + differ(a[i - 1], b[j - 1]);
 
             if (last[j] + 1 < best)
                 best = last[j] + 1;
             if (now[j - 1] + 1 < best)
                 best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && !differ(a[i - 1], b[j - 2]) && !differ(a[i - 2], b[j - 1]) &&
+                before[j - 2] + 1 < best)
                 best = before[j - 2] + 1;
             now[j] = best;
         }

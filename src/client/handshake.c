@@ -70,6 +70,11 @@ static void handshake_note_server(struct session *session, const amqp_table_t *p
     struct span product = handshake_property(properties, "product"),
                 version = handshake_property(properties, "version");
 
+    /* harkd's own broker calls itself RabbitMQ, for the sake of other clients. */
+    if (span_is(handshake_property(properties, "platform"), "hark")) {
+        snprintf(session->server, sizeof(session->server), "hark's own broker");
+        return;
+    }
     snprintf(session->server, sizeof(session->server), "%.*s %.*s", (int)product.length, (const char *)product.data,
              (int)version.length, (const char *)version.data);
 }

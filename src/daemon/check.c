@@ -5,8 +5,11 @@
 #include "daemon/check_private.h"
 #include "daemon/routes.h"
 #include <stdarg.h>
+#include <errno.h>
+#include <hark/listener.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
                 va_list args) HARK_PRINTF(5, 0);
@@ -286,10 +289,30 @@ static void check_emit(struct check *check, const struct config_listener *listen
     route_emit_free(&emit);
 }
 
+/* A program that may come later is no error. A relative name is left alone: it begins in the module's `directory`. */
+static void check_program(struct check *check, const struct config_listener *listener)
+{
+    const struct hark_setting *row = listener->module ? listener->module->settings : NULL;
+
+    for (; row != NULL && row->type != HARK_END; row++) {
+        const struct hark_list *words;
+
+        if (row->type != HARK_LIST || strcmp(row->name, "command") != 0)
+            continue;
+        words = (const void *)((const char *)listener->settings + row->offset);
+        if (words->count > 0 && words->items[0][0] == '/' && access(words->items[0], X_OK) != 0)
+            check_warn(check, &listener->where, check_line(check, &listener->where, "command"),
+                       "command = %s: %s; until it can be run its events are retried", words->items[0],
+                       strerror(errno));
+        return;
+    }
+}
+
 static void check_listener(struct check *check, const struct config_listener *listener)
 {
     for (size_t i = 0; i < listener->on.count; i++)
         check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"), listener->on.items[i]);
+    check_program(check, listener);
     check_listener_keys(check, listener);
     check_emit(check, listener);
 }

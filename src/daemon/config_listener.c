@@ -145,6 +145,16 @@ static void check_patterns(struct config_reader *reader, const struct hark_list 
         config_complain(reader, "on", "on = : expected at least one pattern; # is every key");
 }
 
+/* What a module says of its settings. When it begins with a key, it is about that key's line. */
+static void complain_module(struct config_reader *reader, const char *why)
+{
+    size_t length = strcspn(why, " :");
+    char key[ERROR_SIZE];
+
+    snprintf(key, sizeof(key), "%.*s", (int)length, why);
+    config_complain(reader, length > 0 ? key : NULL, "%s", why);
+}
+
 void config_read_listener(struct config_reader *reader, struct config_listener *listener)
 {
     const struct hark_setting *tables[] = {config_listener_table, NULL, NULL};
@@ -176,6 +186,6 @@ void config_read_listener(struct config_reader *reader, struct config_listener *
         char why[ERROR_SIZE] = "";
 
         if (module->check(listener->settings, why, sizeof(why)) != 0)
-            config_complain(reader, NULL, "%s", why);
+            complain_module(reader, why);
     }
 }

@@ -38,14 +38,35 @@ static void start(struct config_reader *reader, const struct ini_section *sectio
     reader->where = (struct config_where){.file = section->file, .line = section->line, .label = section->label};
 }
 
+/* Which other kind of section has this key, as it is written there; NULL: none. */
+static const char *section_with(const char *key)
+{
+    static const struct {
+        const struct hark_setting *table;
+        const char *section;
+    } kinds[] = {
+        {config_general_table, "[hark]"},     {config_listener_table, "[listener NAME]"},
+        {config_queue_table, "[queue NAME]"}, {config_exchange_table, "[exchange NAME]"},
+        {config_broker_table, "[broker]"},    {config_user_table, "[user NAME]"},
+    };
+
+    for (size_t i = 0; i < HARK_COUNT(kinds); i++)
+        for (const struct hark_setting *row = kinds[i].table; row->type != HARK_END; row++)
+            if (row->type != HARK_MAP && strcmp(row->name, key) == 0)
+                return kinds[i].section;
+    return NULL;
+}
+
 static void complain_unknown(struct config_reader *reader, const struct ini_entry *entry,
                              const struct hark_setting *const *tables)
 {
     const char *nearest = settings_nearest(tables, entry->key), *dot = strchr(entry->key, '.');
     const struct config_where *where = &reader->where;
+    const char *elsewhere = section_with(entry->key);
 
     if (nearest == NULL)
-        ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"", entry->key);
+        ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"%s%s", entry->key,
+                  elsewhere ? "; it is one of " : "", elsewhere ? elsewhere : "");
     else
         ini_error(reader->errors, where->file, entry->line, where->label, "unknown key \"%s\"; did you mean \"%s%s\"?",
                   entry->key, nearest, nearest[strlen(nearest) - 1] == '.' && dot ? dot + 1 : "");

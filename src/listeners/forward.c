@@ -157,13 +157,13 @@ static int fill(const struct hark_event *event, const char *value, char *to, siz
             const char *end = strchr(at, '}');
 
             if (end == NULL || (size_t)(end - at) >= sizeof(name)) {
-                snprintf(to, size, "\"%s\": a { without its }", value);
+                snprintf(to, size, "%s: a { without its }; {{ is a brace", value);
                 return -1;
             }
             memcpy(name, at + 1, (size_t)(end - at - 1));
             name[end - at - 1] = '\0';
             if (!placeholder(event, name, &text, room, sizeof(room))) {
-                snprintf(to, size, "\"%s\": there is no placeholder {%s}", value, name);
+                snprintf(to, size, "%s: there is no placeholder {%s}; {{ is a brace", value, name);
                 return -1;
             }
             at = end;
@@ -180,17 +180,26 @@ static int fill(const struct hark_event *event, const char *value, char *to, siz
     return 0;
 }
 
+static bool sound(const char *prefix, const char *key, const char *value, char *why, size_t size)
+{
+    char wrong[512];
+    size_t length;
+
+    if (value == NULL || fill(NULL, value, wrong, sizeof(wrong), &length) == 0)
+        return true;
+    snprintf(why, size, "%s%s = %s", prefix, key, wrong);
+    return false;
+}
+
 static int forward_check(const void *given, char *why, size_t size)
 {
     const struct forward_settings *settings = given;
-    size_t length;
 
-    if (settings->exchange != NULL && fill(NULL, settings->exchange, why, size, &length) != 0)
-        return -1;
-    if (settings->routing_key != NULL && fill(NULL, settings->routing_key, why, size, &length) != 0)
+    if (!sound("", "exchange", settings->exchange, why, size) ||
+        !sound("", "routing_key", settings->routing_key, why, size))
         return -1;
     for (size_t i = 0; i < settings->headers.count; i++)
-        if (fill(NULL, settings->headers.pairs[i].value, why, size, &length) != 0)
+        if (!sound("header.", settings->headers.pairs[i].name, settings->headers.pairs[i].value, why, size))
             return -1;
     return 0;
 }

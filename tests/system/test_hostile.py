@@ -77,7 +77,7 @@ def then_works(daemon, proxy, client):
     """The good broker at the same port."""
     proxy.script = None
     proxy.cut_scripts()
-    good = daemon.wait_for_log(r"consuming: connected to .*\((RabbitMQ|hark) ").end()
+    good = daemon.wait_for_log(r"consuming: connected to .*\((RabbitMQ|hark)").end()
     wait_until(lambda: daemon.find('consuming from queue "in"', since=good), "a subscription", timeout=40)
     client.publish("events", "k", "m")
     wait_until(lambda: b"m" in {m.body for m in client.get_all("results")}, "the message")

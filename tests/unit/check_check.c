@@ -18,6 +18,20 @@ static const struct hark_setting forward_settings[] = {
     {0},
 };
 
+struct program {
+    struct hark_list command;
+};
+
+static const struct hark_setting program_settings[] = {
+    {.name = "command", .type = HARK_LIST, .offset = offsetof(struct program, command), .help = "what to run"},
+    {0},
+};
+
+static const struct hark_module program = {.api = HARK_API,
+                                           .name = "program",
+                                           .help = "runs",
+                                           .settings = program_settings,
+                                           .settings_size = sizeof(struct program)};
 static const struct hark_module plain = {.api = HARK_API, .name = "plain", .help = "has no keys"};
 static const struct hark_module forward = {.api = HARK_API,
                                            .name = "forward",
@@ -26,7 +40,7 @@ static const struct hark_module forward = {.api = HARK_API,
                                            .settings_size = sizeof(struct forward)};
 
 extern const struct hark_module *const hark_modules[];
-const struct hark_module *const hark_modules[] = {&plain, &forward, NULL};
+const struct hark_module *const hark_modules[] = {&plain, &forward, &program, NULL};
 
 static struct config *config;
 static char *text;
@@ -160,6 +174,22 @@ START_TEST(test_names)
         "hark.ini:5: [listener l] warning: user.sig*: * and # are wildcards as whole words only; here they "
         "stand for themselves\n"
         "hark.ini:5: [listener l] warning: on = user.sig*: no binding of its queue q lets such a key through\n");
+}
+END_TEST
+
+START_TEST(test_program)
+{
+    const char *begin = "[queue q]\nbind = amq.fanout\n[listener l]\nmodule = program\nqueue = q\n";
+    char ini[200];
+
+    snprintf(ini, sizeof(ini), "%scommand = /nonexistent/program --fast\n", begin);
+    ck_assert_str_eq(findings(ini, 0),
+                     "hark.ini:6: [listener l] warning: command = /nonexistent/program: No such file or "
+                     "directory; until it can be run its events are retried\n");
+    snprintf(ini, sizeof(ini), "%scommand = /bin/sh -c true\n", begin);
+    ck_assert_str_eq(findings(ini, 0), "");
+    snprintf(ini, sizeof(ini), "%scommand = true\n", begin);
+    ck_assert_str_eq(findings(ini, 0), "");
 }
 END_TEST
 
@@ -349,6 +379,7 @@ int main(void)
     tcase_add_test(cases, test_unreachable);
     tcase_add_test(cases, test_unheard);
     tcase_add_test(cases, test_names);
+    tcase_add_test(cases, test_program);
     tcase_add_test(cases, test_general);
     tcase_add_test(cases, test_dead_letters);
     tcase_add_test(cases, test_emit);

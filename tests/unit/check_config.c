@@ -240,6 +240,8 @@ START_TEST(test_unknown)
     ck_assert_str_eq(bad("[queue q]\narguments.x-max-length = 1\n"),
                      "hark.ini:2: [queue q] unknown key \"arguments.x-max-length\"; did you mean "
                      "\"argument.x-max-length\"?");
+    ck_assert_str_eq(bad("[queue q]\n[listener l]\nmodule = plain\nqueue = q\nprefetch = 1\n"),
+                     "hark.ini:5: [listener l] unknown key \"prefetch\"; it is one of [queue NAME]");
     ck_assert_str_eq(bad("[queues q]\n"), "hark.ini:1: [queues q] unknown section; did you mean [queue q]?");
     ck_assert_str_eq(bad("[elsewhere]\n"),
                      "hark.ini:1: [elsewhere] unknown section; there are [hark], [broker], [exchange NAME], "
@@ -321,7 +323,7 @@ START_TEST(test_listener_mistakes)
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = mail\nqueue = q\n"),
                      "hark.ini:2: [listener l] missing key \"command\" (program and arguments)");
     ck_assert_str_eq(bad(QUEUE "[listener l]\nmodule = mail\nqueue = q\ncommand = relative\n"),
-                     "hark.ini:2: [listener l] command: expected an absolute path");
+                     "hark.ini:5: [listener l] command: expected an absolute path");
     ck_assert_str_eq(bad("[queue signups]\n[listener l]\nmodule = plain\nqueue = signup\n"),
                      "hark.ini:4: [listener l] queue = signup: there is no section [queue signup]; did you mean "
                      "\"signups\"?");

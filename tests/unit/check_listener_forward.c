@@ -90,6 +90,7 @@ START_TEST(test_unknown_placeholder)
 {
     ck_assert_ptr_null(hark_test_open(&hark_module_forward, "routing_key = {colour}\n"));
     ck_assert_ptr_null(hark_test_open(&hark_module_forward, "routing_key = {1\n"));
+    ck_assert_ptr_null(hark_test_open(&hark_module_forward, "header.a = {colour}\n"));
 }
 END_TEST
 

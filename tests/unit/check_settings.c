@@ -214,6 +214,7 @@ START_TEST(test_nearest)
     ck_assert_str_eq(settings_nearest(tables, "colours"), "colour");
     ck_assert_str_eq(settings_nearest(tables, "color"), "colour");
     ck_assert_str_eq(settings_nearest(tables, "arguments.x-max-length"), "argument.");
+    ck_assert_str_eq(settings_nearest(tables, "COLOUR"), "colour");
     ck_assert_ptr_null(settings_nearest(tables, "entirely-different"));
     ck_assert_ptr_null(settings_nearest(tables, ""));
     ck_assert_str_eq(settings_nearest_word(words, 2, "signup"), "signups");
