@@ -237,11 +237,12 @@ static void broker_accepted(void *arg, int fd)
 {
     struct broker_port *port = arg;
     struct broker *broker = port->broker;
-    unsigned dropped;
+    unsigned dropped, count = broker->peer_count + broker->flushing_count;
 
-    if (broker->peer_count >= broker->options.connection_max) {
+    if (count >= broker->options.connection_max) {
         if (log_allowed(&broker->refused, &dropped))
-            log_warning("broker: a connection was refused: there are %u already (connection_max)", broker->peer_count);
+            log_warning("broker: a connection was refused: there are %u already, %u of them closing (connection_max)",
+                        count, broker->flushing_count);
         close(fd);
         return;
     }
@@ -445,6 +446,9 @@ void broker_free(struct broker *broker)
     loop_task_cancel(&broker->confirm);
     loop_task_cancel(&broker->pressure);
     accounts_free(broker);
+    DL_FOREACH_SAFE (broker->flushing, peer, after) {
+        link_close(peer->link);
+    }
     if (broker->deaths.rest != NULL)
         event_free(broker->deaths.rest);
     route_free(&broker->route);

@@ -37,6 +37,8 @@ struct broker {
     struct control *control;
     struct peer *peers; /* a list */
     unsigned peer_count;
+    struct peer *flushing; /* gone, but their descriptors are not: a list */
+    unsigned flushing_count;
     struct route route;
     struct deaths deaths;
     amqp_pool_t pool; /* of the method being handled */

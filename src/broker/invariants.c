@@ -18,7 +18,7 @@
 
 struct sums {
     uint64_t ready, unacked, memory, gathered;
-    unsigned queues, consumers, channels, peers;
+    unsigned queues, consumers, channels, peers, flushing;
 };
 
 static void check_ring(const struct queue *queue, const struct ring *ring, unsigned rank, uint64_t *bytes,
@@ -113,4 +113,9 @@ void broker_check(const struct broker *broker)
     CHECK(sums.consumers == broker->consumer_count);
     CHECK(sums.channels == broker->channel_count);
     CHECK(sums.peers == broker->peer_count);
+    for (const struct peer *peer = broker->flushing; peer != NULL; peer = peer->next) {
+        CHECK(peer->state == PEER_GONE && peer->user == NULL);
+        sums.flushing++;
+    }
+    CHECK(sums.flushing == broker->flushing_count);
 }

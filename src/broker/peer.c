@@ -10,6 +10,7 @@
 
 #define PEER_HELD_FULL (1024 * 1024)
 #define PEER_CLOSE_MS 10000 /* for connection.close-ok, and for the last bytes */
+#define PEER_HEADER_MS 1000 /* for the answer to a header of another protocol */
 #define PEER_DISK_MS 3000   /* for answers that wait for the disk when the client closes */
 
 void peer_set_state(struct peer *peer, enum peer_state state)
@@ -154,7 +155,7 @@ static void peer_close_channels(struct peer *peer)
     deaths_run(peer->broker);
 }
 
-/* Everything of it goes; the link is the caller's to close. */
+/* Everything of it goes but itself and the link: the callers' to free and to close. */
 static void peer_leave(struct peer *peer)
 {
     struct broker *broker = peer->broker;
@@ -171,7 +172,7 @@ static void peer_leave(struct peer *peer)
     broker->peer_count--;
     user_drop(peer->user);
     peer->user = NULL;
-    loop_reap_later(broker->loop, &peer->reap);
+    buf_free(&peer->held);
     broker_peer_gone(broker);
 }
 
@@ -192,8 +193,19 @@ void peer_finish(struct peer *peer, int64_t ms)
     if (peer->state == PEER_GONE)
         return;
     peer_say_goodbye(peer);
-    link_close_after_flush(peer->link, ms);
     peer_leave(peer);
+    DL_APPEND(peer->broker->flushing, peer);
+    peer->broker->flushing_count++;
+    link_close_after_flush(peer->link, ms);
+}
+
+static void peer_flushed(void *arg)
+{
+    struct peer *peer = arg;
+
+    DL_DELETE(peer->broker->flushing, peer);
+    peer->broker->flushing_count--;
+    loop_reap_later(peer->broker->loop, &peer->reap);
 }
 
 void peer_end(struct peer *peer, const char *why)
@@ -203,6 +215,7 @@ void peer_end(struct peer *peer, const char *why)
     log_info("connection %s ended while %s: %s", peer->name, peer_doing(peer), why);
     link_close(peer->link);
     peer_leave(peer);
+    loop_reap_later(peer->broker->loop, &peer->reap);
 }
 
 void peer_fail(struct peer *peer, const struct reply *error)
@@ -392,7 +405,7 @@ static void peer_header(void *arg, const uint8_t *bytes)
     }
     log_warning("connection %s speaks another protocol or version than AMQP 0-9-1", peer->name);
     frame_put_protocol_header(link_out(peer->link));
-    peer_finish(peer, PEER_CLOSE_MS);
+    peer_finish(peer, PEER_HEADER_MS);
 }
 
 static void peer_drained(void *arg)
@@ -417,12 +430,14 @@ static void peer_lost(void *arg, const struct reply *error, const char *why)
     if (error != NULL && peer->state > PEER_GREETING && peer->state < PEER_CLOSING) {
         peer_fail(peer, error); /* the client's bytes were the reason: it is told, and no more is read */
         peer_finish(peer, PEER_CLOSE_MS);
-    } else if (peer->state == PEER_OPEN) {
-        log_warning("connection %s was lost: %s", peer->name, why);
-    } else if (peer->state < PEER_OPEN) {
-        log_info("connection %s ended while %s: %s", peer->name, peer_doing(peer), why);
+        return;
     }
+    if (peer->state == PEER_OPEN)
+        log_warning("connection %s was lost: %s", peer->name, why);
+    else if (peer->state < PEER_OPEN)
+        log_info("connection %s ended while %s: %s", peer->name, peer_doing(peer), why);
     peer_leave(peer);
+    loop_reap_later(peer->broker->loop, &peer->reap);
 }
 
 static const struct link_ops peer_link_ops = {
@@ -432,6 +447,7 @@ static const struct link_ops peer_link_ops = {
     .drained = peer_drained,
     .hangup = peer_hangup,
     .closed = peer_lost,
+    .flushed = peer_flushed,
 };
 
 struct peer *peer_accept(struct broker *broker, int fd, struct tls_context *tls, bool trusted)

@@ -78,7 +78,7 @@ struct peer {
 
     struct event *timer; /* handshake, close-ok */
     struct loop_task reap;
-    struct peer *prev, *next; /* broker->peers */
+    struct peer *prev, *next; /* broker->peers; gone, while its last bytes leave: broker->flushing */
 };
 
 /* Takes the descriptor. NULL: no memory. */

@@ -124,6 +124,8 @@ static void link_reap(struct loop_task *task)
 
 void link_close(struct link *link)
 {
+    bool flushing = link->state == LINK_FLUSHING;
+
     if (link->state == LINK_CLOSED)
         return;
     link->state = LINK_CLOSED;
@@ -137,6 +139,8 @@ void link_close(struct link *link)
     stream_close(&link->stream);
     /* The buffers stay until then: the caller may stand in a frame. */
     loop_reap_later(link->loop, &link->reap);
+    if (flushing && link->ops->flushed != NULL)
+        link->ops->flushed(link->arg);
 }
 
 static void link_linger_task(struct loop_task *task)
@@ -168,6 +172,7 @@ void link_close_after_flush(struct link *link, int64_t ms)
     if (link->state == LINK_FLUSHING || link->state == LINK_CLOSED)
         return;
     if (link->state < LINK_OPEN) {
+        link->state = LINK_FLUSHING;
         link_close(link);
         return;
     }

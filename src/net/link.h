@@ -7,7 +7,7 @@
  * A link ends in one of three ways. By itself: then `closed` is called once, and the link is gone with that call, unless
  * the owner says link_close_after_flush() in it. By link_close(): legal anywhere, also from within a call-back and twice in
  * a turn; the memory goes at the end of the turn. By link_close_after_flush(): legal wherever link_close() is. In none
- * of them is anything called afterwards.
+ * of them is anything called afterwards, but `flushed`, if there is one, after link_close_after_flush().
  */
 #ifndef NET_LINK_H
 #define NET_LINK_H
@@ -45,6 +45,8 @@ struct link_ops {
      * Connection refused"), without the link's name; `error` is a protocol error if the peer's bytes were the reason, otherwise NULL:
      * then the owner may still put a close method before it calls link_close_after_flush(). */
     void (*closed)(void *arg, const struct reply *error, const char *why);
+    /* What link_close_after_flush() has begun is over: the descriptor is free. Optional. */
+    void (*flushed)(void *arg);
 };
 
 /* Starts connecting; never NULL but without memory. Copies the address. All call-backs come from the loop. */
@@ -78,7 +80,7 @@ bool link_is_paused(const struct link *link);
 
 void link_close(struct link *link);
 /* Writes what is pending, says that no more will come, reads and drops until the peer has closed too (closing with
- * unread bytes would reset the connection and could take our last words with it); all that at most `ms`. */
+ * unread bytes would reset the connection and could take our last words with it); all that at most `ms`; then `flushed`, which may come at once. */
 void link_close_after_flush(struct link *link, int64_t ms);
 
 const char *link_name(const struct link *link); /* "127.0.0.1:5672", for messages */
