@@ -133,10 +133,25 @@ static int store_env_schema(struct store_db *db, struct store_env *env)
     return code;
 }
 
+/* LMDB makes a file that is not there, and takes an empty one for new: not this one, which store_create() has made. */
+static int store_env_there(const struct store_db *db, const struct store_env *env)
+{
+    struct stat stat_buf;
+
+    if (env->path != db->durable_path)
+        return 0;
+    if (stat(env->path, &stat_buf) != 0)
+        return errno;
+    return stat_buf.st_size == 0 ? MDB_PAGE_NOTFOUND : 0;
+}
+
 int store_env_open(struct store_db *db, struct store_env *env)
 {
     uint64_t map_size = env->map_size;
-    int code = store_env_try(db, env, map_size);
+    int code = store_env_there(db, env);
+
+    if (code == 0)
+        code = store_env_try(db, env, map_size);
 
     /* A limit of address space (ulimit -v; valgrind calls it EINVAL): less will do for a while. */
     while ((code == ENOMEM || code == EINVAL) && map_size / 2 >= MAP_SMALLEST) {
@@ -371,9 +386,11 @@ const char *store_db_error(const struct store_db *db, int code, char *text, size
                  db->durable_path);
         break;
     case MDB_PAGE_NOTFOUND:
-        snprintf(text, size,
-                 "store %s: damaged, the file is cut short or points outside itself: restore it from a backup",
-                 db->durable_path);
+        snprintf(
+            text, size,
+            "store %s: damaged, the file is cut short or points outside itself: restore it from a backup, or move it "
+            "away to begin with an empty one",
+            db->durable_path);
         break;
     case MDB_CORRUPTED:
         snprintf(text, size, "store %s: the file is damaged: restore it from a backup", db->durable_path);

@@ -98,13 +98,42 @@ static char *store_path(const char *folder, const char *name)
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
+/* Under another name until it is whole and on disk: what then has the name and is empty, or has no version, is damaged and
+ * not new, whenever we were killed or the power failed. 0, or a code of LMDB. */
+static int store_create(struct store_db *db)
+{
+    char *path = store_path(db->folder, "store.mdb.new");
+    int code;
+
+    if (path == NULL || (unlink(path) != 0 && errno != ENOENT)) {
+        code = path == NULL ? ENOMEM : errno;
+        free(path);
+        return code;
+    }
+    db->durable.path = path;
+    code = store_env_open(db, &db->durable);
+    store_env_close(&db->durable);
+    db->durable.path = db->durable_path;
+    if (code == 0 && rename(path, db->durable_path) != 0)
+        code = errno;
+    if (code == 0)
+        log_notice("store %s: there was none: it is new and empty", db->durable_path);
+    else
+        unlink(path);
+    free(path);
+    return code;
+}
+
 static int store_open_files(struct store_db *db, char *error, size_t size)
 {
-    int code;
+    int code = 0;
 
     if (unlink(db->transient_path) != 0 && errno != ENOENT)
         return store_fail(error, size, "cannot delete", db->transient_path, strerror(errno));
-    code = store_env_open(db, &db->durable);
+    if (access(db->durable_path, F_OK) != 0 && errno == ENOENT)
+        code = store_create(db);
+    if (code == 0)
+        code = store_env_open(db, &db->durable);
     if (code != 0) {
         store_db_error(db, code, error, size);
         return -1;

@@ -5,6 +5,7 @@
 #include "suite.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -124,6 +125,46 @@ START_TEST(damaged)
 }
 END_TEST
 
+/* A file that has lost all it had is not a new one. */
+START_TEST(emptied)
+{
+    char path[128], new[128];
+
+    path_of(path, "store.mdb");
+    path_of(new, "store.mdb.new");
+    stored_open(&kit);
+    add(1, 0, 1000);
+    stored_close(&kit);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    check_refused("damaged");
+    check_refused("move it away");
+    check_refused(path);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(symlink("/dev/full", new), 0); /* what an attempt to make it has left */
+    stored_open(&kit);
+    add(1, 0, 1000);
+    stored_close(&kit);
+    ck_assert_int_ne(access(new, F_OK), 0);
+}
+END_TEST
+
+/* What fails to be made leaves nothing that looks like a store. */
+START_TEST(not_made)
+{
+    char path[128];
+    struct rlimit limit = {.rlim_cur = 4096, .rlim_max = RLIM_INFINITY};
+
+    path_of(path, "store.mdb");
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    check_refused("store");
+    ck_assert_int_ne(access(path, F_OK), 0);
+    limit.rlim_cur = RLIM_INFINITY;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    stored_open(&kit);
+}
+END_TEST
+
 static void put(const char *table, MDB_val key, MDB_val value)
 {
     char path[128];
@@ -208,6 +249,8 @@ int main(void)
     tcase_add_test(tcase, opened_twice);
     tcase_add_test(tcase, folders);
     tcase_add_test(tcase, damaged);
+    tcase_add_test(tcase, emptied);
+    tcase_add_test(tcase, not_made);
     tcase_add_test(tcase, unknown_version);
     tcase_add_test(tcase, foreign);
     tcase_add_test(tcase, unreadable_row);
