@@ -51,6 +51,19 @@ struct span class_random_name(char *to, size_t size, const char *prefix)
     return span_of(to, at);
 }
 
+struct span class_stripped_name(char to[UINT8_MAX], amqp_bytes_t name)
+{
+    const char *bytes = name.bytes;
+    size_t length = 0;
+
+    if (HARK_LIKELY(name.len == 0 || (memchr(bytes, '\r', name.len) == NULL && memchr(bytes, '\n', name.len) == NULL)))
+        return span_amqp(name);
+    for (size_t i = 0; i < name.len && length < UINT8_MAX; i++)
+        if (bytes[i] != '\r' && bytes[i] != '\n')
+            to[length++] = bytes[i];
+    return span_of(to, length);
+}
+
 int class_no_exchange(struct peer_channel *channel, struct span name, struct reply *error)
 {
     return reply_set(error, REPLY_NOT_FOUND, 0, "no exchange '%.*s' in vhost '%s'", (int)name.length,

@@ -12,6 +12,8 @@ int class_arguments(struct buf *out, const amqp_table_t *arguments, struct reply
 bool class_is_reserved(struct span name); /* amq.* */
 /* "amq.gen-" and 22 random characters; at most `size` - 1. */
 struct span class_random_name(char *to, size_t size, const char *prefix);
+/* A name that is declared, deleted or bound, as RabbitMQ takes it: without CR and LF. `to` is used if there are any. */
+struct span class_stripped_name(char to[UINT8_MAX], amqp_bytes_t name);
 /* The queue of that name, or the last declared if it is empty; NULL with error 404, or 405 if another connection has it
  * exclusively. */
 struct queue *class_find_queue(struct peer_channel *channel, struct span name, struct reply *error) HARK_MUSTCHECK;

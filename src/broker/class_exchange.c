@@ -8,8 +8,9 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
                                   struct span arguments, struct reply *error)
 {
     struct peer *peer = channel->peer;
+    char stripped[UINT8_MAX];
     struct exchange_options options = {
-        .name = span_amqp(declare->exchange),
+        .name = class_stripped_name(stripped, declare->exchange),
         .arguments = arguments,
         .type = exchange_type_find(span_amqp(declare->type)),
         .durable = declare->durable,
@@ -58,7 +59,8 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
 static int class_exchange_delete(struct peer_channel *channel, const amqp_exchange_delete_t *delete,
                                  struct reply *error)
 {
-    struct span name = span_amqp(delete->exchange);
+    char stripped[UINT8_MAX];
+    struct span name = class_stripped_name(stripped, delete->exchange);
     struct exchange *exchange = vhost_exchange(channel->peer->vhost, name);
     bool durable;
 
@@ -88,20 +90,22 @@ static int class_exchange_bind(struct peer_channel *channel, const amqp_exchange
                                struct span arguments, struct reply *error)
 {
     struct vhost *vhost = channel->peer->vhost;
-    struct exchange *destination = vhost_exchange(vhost, span_amqp(bind->destination));
-    struct exchange *source = vhost_exchange(vhost, span_amqp(bind->source));
+    char stripped_to[UINT8_MAX], stripped_from[UINT8_MAX];
+    struct span to = class_stripped_name(stripped_to, bind->destination);
+    struct span from = class_stripped_name(stripped_from, bind->source);
+    struct exchange *destination = vhost_exchange(vhost, to), *source = vhost_exchange(vhost, from);
 
-    if (bind->destination.len == 0 || bind->source.len == 0)
+    if (to.length == 0 || from.length == 0)
         return class_default_exchange(error);
-    if (peer_may(channel->peer, PERMISSION_WRITE, "exchange", span_amqp(bind->destination), error) != 0 ||
-        peer_may(channel->peer, PERMISSION_READ, "exchange", span_amqp(bind->source), error) != 0)
+    if (peer_may(channel->peer, PERMISSION_WRITE, "exchange", to, error) != 0 ||
+        peer_may(channel->peer, PERMISSION_READ, "exchange", from, error) != 0)
         return -1;
     if ((source == NULL || destination == NULL) && !add)
         return 0;
     if (source == NULL)
-        return class_no_exchange(channel, span_amqp(bind->source), error);
+        return class_no_exchange(channel, from, error);
     if (destination == NULL)
-        return class_no_exchange(channel, span_amqp(bind->destination), error);
+        return class_no_exchange(channel, to, error);
     return class_bind(channel, source, NULL, destination, span_amqp(bind->routing_key), arguments, add, error);
 }
 

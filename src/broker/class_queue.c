@@ -58,11 +58,11 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
                                struct reply *error)
 {
     struct peer *peer = channel->peer;
-    char generated[40];
+    char generated[40], stripped[UINT8_MAX];
     struct queue_options options = {
-        .name = span_amqp(declare->queue),
+        .name = class_stripped_name(stripped, declare->queue),
         .arguments = arguments,
-        .durable = declare->durable && !declare->exclusive,
+        .durable = declare->durable,
         .auto_delete = declare->auto_delete,
         .exclusive = declare->exclusive,
         .owner = declare->exclusive ? peer : NULL,
@@ -74,6 +74,8 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
         return 0;
     }
     if (declare->passive) {
+        if (options.name.length == 0)
+            return class_no_queue(channel, options.name, error); /* the last one is not meant here */
         queue = class_find_queue(channel, options.name, error);
         if (queue == NULL)
             return -1;
@@ -81,7 +83,6 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
         class_queue_declared(channel, queue->name, class_queue_ready(queue), queue->consumer_count, declare->nowait);
         return 0;
     }
-    options.durable = declare->durable;
     queue = options.name.length > 0 ? vhost_queue(peer->vhost, options.name) : NULL;
     if (options.name.length == 0)
         options.name = class_random_name(generated, sizeof(generated), "amq.gen-");
@@ -125,19 +126,22 @@ static int class_queue_bind_nothing(struct peer_channel *channel, struct span na
     return class_no_queue(channel, name, error);
 }
 
-static int class_queue_bind(struct peer_channel *channel, struct span name, struct span from, struct span key,
+/* bind and unbind have the same arguments, in structs of their own. */
+static int class_queue_bind(struct peer_channel *channel, amqp_bytes_t to, amqp_bytes_t source, struct span key,
                             struct span arguments, bool add, struct reply *error)
 {
     struct vhost *vhost = channel->peer->vhost;
+    char stripped[UINT8_MAX], stripped_source[UINT8_MAX];
+    struct span name = class_stripped_name(stripped, to), from = class_stripped_name(stripped_source, source);
     struct exchange *exchange = vhost_exchange(vhost, from);
     struct queue *queue;
 
-    if (name.length > 0 && (exchange == NULL || vhost_queue(vhost, name) == NULL))
+    if (to.len > 0 && (exchange == NULL || vhost_queue(vhost, name) == NULL))
         return class_queue_bind_nothing(channel, name, from, add, error);
     queue = class_find_queue(channel, name, error);
     if (queue == NULL)
         return -1;
-    if (name.length == 0 && key.length == 0)
+    if (to.len == 0 && key.length == 0)
         key = queue->name; /* AMQP 0-9-1, queue.bind: both empty */
     if (peer_may(channel->peer, PERMISSION_WRITE, "queue", queue->name, error) != 0)
         return -1;
@@ -164,11 +168,14 @@ static int class_queue_purge(struct peer_channel *channel, const amqp_queue_purg
 
 static int class_queue_delete(struct peer_channel *channel, const amqp_queue_delete_t *delete, struct reply *error)
 {
-    struct span name = delete->queue.len > 0 ? span_amqp(delete->queue) : channel->last_queue;
+    char stripped[UINT8_MAX];
+    struct span name = class_stripped_name(stripped, delete->queue);
     struct queue *queue;
     amqp_queue_delete_ok_t ok = {0};
 
-    if (name.length > 0 && vhost_queue(channel->peer->vhost, name) == NULL) {
+    if (delete->queue.len == 0)
+        name = channel->last_queue;
+    if ((delete->queue.len > 0 || name.length > 0) && vhost_queue(channel->peer->vhost, name) == NULL) {
         if (!span_is(name, REPLY_QUEUE) && peer_may(channel->peer, PERMISSION_CONFIGURE, "queue", name, error) != 0)
             return -1;
         peer_channel_answer(channel, delete->nowait, AMQP_QUEUE_DELETE_OK_METHOD, &ok);
@@ -210,8 +217,8 @@ int class_queue(struct peer_channel *channel, const amqp_method_t *method, struc
         const amqp_queue_bind_t *bind = method->decoded;
 
         if (class_arguments(&arguments, &bind->arguments, error) == 0)
-            result = class_queue_bind(channel, span_amqp(bind->queue), span_amqp(bind->exchange),
-                                      span_amqp(bind->routing_key), buf_span(&arguments), true, error);
+            result = class_queue_bind(channel, bind->queue, bind->exchange, span_amqp(bind->routing_key),
+                                      buf_span(&arguments), true, error);
         if (result == 0)
             peer_channel_answer(channel, bind->nowait, AMQP_QUEUE_BIND_OK_METHOD, &(amqp_queue_bind_ok_t){0});
         break;
@@ -220,8 +227,8 @@ int class_queue(struct peer_channel *channel, const amqp_method_t *method, struc
         const amqp_queue_unbind_t *unbind = method->decoded;
 
         if (class_arguments(&arguments, &unbind->arguments, error) == 0)
-            result = class_queue_bind(channel, span_amqp(unbind->queue), span_amqp(unbind->exchange),
-                                      span_amqp(unbind->routing_key), buf_span(&arguments), false, error);
+            result = class_queue_bind(channel, unbind->queue, unbind->exchange, span_amqp(unbind->routing_key),
+                                      buf_span(&arguments), false, error);
         if (result == 0)
             peer_channel_answer(channel, false, AMQP_QUEUE_UNBIND_OK_METHOD, &(amqp_queue_unbind_ok_t){0});
         break;

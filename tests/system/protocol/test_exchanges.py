@@ -36,6 +36,45 @@ def test_every_vhost_has_these(ch, name, kind):
     declare(ch, name, kind, durable=True)
 
 
+@pytest.mark.parametrize("name", ["x\n", "\rx\n", "\r\n\nx\r"])
+def test_line_ends_are_no_part_of_a_name(peer, ch, name):
+    declare(ch, name)
+    declare(ch, name)
+    declare(ch, name, passive=True)
+    declare(ch, "x", passive=True)
+    ch.call("exchange.delete", exchange=name)
+    gone(peer, "x")
+
+
+def test_a_name_of_line_ends_is_the_default_exchange(peer):
+    for method, arguments in ("exchange.declare", {"type": "direct"}), ("exchange.delete", {}):
+        ch = peer.channel()
+        ch.send(method, exchange="\r\n", **arguments)
+        ch.expect_close(403, DEFAULT, method)
+
+
+def test_line_ends_are_no_part_of_what_is_bound(ch):
+    declare(ch, "x")
+    declare(ch, "y")
+    ch.declare("q")
+    ch.call("exchange.bind", source="x\n", destination="\ry", key="k")
+    ch.call("queue.bind", queue="q\r", exchange="y\n", key="k")
+    ch.publish("x", "k", "1")
+    ch.wait_ready("q", 1)
+    ch.call("queue.unbind", queue="q\n", exchange="\ny", key="k")
+    ch.call("exchange.unbind", source="\rx", destination="y\n", key="k")
+    ch.publish("y", "k", "2", mandatory=True)
+    ch.expect("basic.return")
+    ch.publish("x", "k", "2", mandatory=True)
+    ch.expect("basic.return")
+
+
+def test_line_ends_count_when_publishing(peer, ch):
+    declare(ch, "x")
+    ch.publish("x\n", "k")
+    ch.expect_close(404, no_exchange(peer, "x\n"), "basic.publish")
+
+
 @pytest.mark.parametrize("kind", ["direct", "fanout", "topic", "headers"])
 def test_declare_and_declare_again(ch, kind):
     for _ in range(2):

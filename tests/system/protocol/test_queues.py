@@ -89,6 +89,38 @@ def test_the_empty_name_without_a_last_queue(peer, ch, name):
     other.expect_close(404, NO_LAST, name)
 
 
+@pytest.mark.parametrize("name", ["q\n", "\rq\n", "\r\n\nq\r"])
+def test_line_ends_are_no_part_of_a_name(ch, name):
+    assert ch.declare(name) == "q"
+    assert ch.declare(name) == ch.declare("q", passive=True) == ch.declare(name, passive=True) == "q"
+    ch.publish("", "q", "x")
+    ch.wait_ready("q", 1)
+    assert ch.call("queue.delete", queue=name).messages == 1
+
+
+def test_a_name_of_line_ends_is_empty(ch):
+    name = ch.declare("\r\n")
+    assert name.startswith("amq.gen-")
+    ch.publish("", name, "x")
+    ch.wait_ready(name, 1)
+    assert ch.call("queue.delete", queue="\n").messages == 0      # none of that name: not the last one
+    ch.wait_ready(name, 1)
+
+
+@pytest.mark.parametrize("name", ["", "\n"])
+def test_passive_declare_means_no_last_queue(peer, ch, name):
+    ch.declare("q")
+    ch.send("queue.declare", queue=name, passive=True)
+    ch.expect_close(404, no_queue(peer, ""), "queue.declare")
+
+
+@pytest.mark.parametrize("method", ["queue.purge", "basic.get", "basic.consume"])
+def test_line_ends_count_elsewhere(peer, ch, method):
+    ch.declare("q")
+    ch.send(method, queue="q\n")
+    ch.expect_close(404, no_queue(peer, "q\n"), method)
+
+
 def test_longest_name(ch):
     assert ch.declare("x" * 255) == "x" * 255
     assert ch.declare("füße ☃") == "füße ☃"
