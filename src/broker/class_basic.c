@@ -221,8 +221,7 @@ static int class_basic_recover(struct peer_channel *channel, bool requeue, bool 
 {
     if (!requeue)
         return reply_set(error, REPLY_NOT_IMPLEMENTED, AMQP_BASIC_RECOVER_METHOD, "requeue=false");
-    if (settle_deliveries(channel, 0, true, SETTLE_REQUEUE, error) != 0)
-        return -1;
+    settle_recover(channel);
     peer_channel_answer(channel, !answer, AMQP_BASIC_RECOVER_OK_METHOD, &(amqp_basic_recover_ok_t){0});
     return 0;
 }

@@ -63,9 +63,10 @@ int transaction_add_publish(struct peer_channel *channel, struct exchange *excha
 int transaction_add_settle(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,
                            struct reply *error)
 {
-    struct transaction_step step = {.tag = tag, .multiple = multiple, .settlement = settlement};
+    struct transaction_step step = {.multiple = multiple, .settlement = settlement};
 
-    if (!(multiple && tag == 0) && outstanding_find(&channel->outstanding, tag) == NULL)
+    step.tag = outstanding_ask(channel, tag, multiple);
+    if (step.tag == UINT64_MAX)
         return reply_set(error, REPLY_PRECONDITION_FAILED, 0, "unknown delivery tag %llu", (unsigned long long)tag);
     return transaction_add(channel, &step, error);
 }
@@ -74,8 +75,14 @@ static void transaction_clear(struct peer_channel *channel)
 {
     struct transaction *transaction = channel->transaction;
 
-    for (size_t i = 0; i < transaction->count; i++)
-        message_drop(transaction->steps[i].message);
+    for (size_t i = 0; i < transaction->count; i++) {
+        const struct transaction_step *step = &transaction->steps[i];
+
+        if (step->message != NULL)
+            message_drop(step->message);
+        else
+            outstanding_ask_not(&channel->outstanding, step->tag, step->multiple);
+    }
     broker_gather(channel->peer->broker, -(int64_t)transaction->bytes);
     transaction->count = 0;
     transaction->bytes = 0;
@@ -107,12 +114,12 @@ static int transaction_commit(struct peer_channel *channel, struct reply *error)
     for (size_t i = 0; i < transaction->count && result == 0; i++) {
         const struct transaction_step *step = &transaction->steps[i];
         struct exchange *exchange;
-        struct reply settled;
 
         if (step->message == NULL) {
-            /* What is no longer there was settled by an earlier step. */
-            if (settle_deliveries(channel, step->tag, step->multiple, step->settlement, &settled) != 0)
-                continue;
+            if (step->multiple)
+                settle_up_to(channel, step->tag, step->settlement);
+            else if ((result = settle_deliveries(channel, step->tag, false, step->settlement, error)) != 0)
+                break;
             batch = store_batch(broker->store);
             continue;
         }

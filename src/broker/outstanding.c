@@ -30,6 +30,7 @@ struct outstanding *outstanding_add(struct outstandings *outstandings, uint64_t 
     }
     item = &outstandings->items[outstandings->end++];
     item->tag = tag;
+    item->asked = false;
     outstandings->count++;
     return item;
 }
@@ -72,6 +73,46 @@ struct outstanding *outstanding_first(struct outstandings *outstandings)
     return outstandings->count > 0 ? &outstandings->items[outstandings->start] : NULL;
 }
 
+uint64_t outstanding_ask(struct peer_channel *channel, uint64_t tag, bool multiple)
+{
+    struct outstandings *all = &channel->outstanding;
+    struct outstanding *item;
+
+    if (multiple && tag == 0) {
+        tag = channel->last_tag;
+        item = all->end > all->start ? &all->items[all->end - 1] : NULL;
+    } else {
+        item = outstanding_find(all, tag);
+        if (item == NULL || item->asked)
+            return UINT64_MAX;
+        item->asked = true;
+    }
+    if (!multiple)
+        return tag;
+    for (; item != NULL && item->tag > all->asked_to; item = item > &all->items[all->start] ? item - 1 : NULL)
+        item->asked = true;
+    all->asked_to = tag;
+    return tag;
+}
+
+void outstanding_ask_not(struct outstandings *outstandings, uint64_t tag, bool multiple)
+{
+    struct outstanding *item;
+
+    if (!multiple) {
+        item = outstanding_find(outstandings, tag);
+        if (item != NULL)
+            item->asked = false;
+        return;
+    }
+    for (size_t at = outstandings->start; at < outstandings->end; at++) {
+        if (outstandings->items[at].tag > outstandings->asked_to)
+            break;
+        outstandings->items[at].asked = false;
+    }
+    outstandings->asked_to = 0; /* of all that were asked for together */
+}
+
 static void settle_one(struct peer_channel *channel, struct outstanding *outstanding, enum settlement settlement)
 {
     struct queue_consumer *consumer = outstanding->consumer;
@@ -98,23 +139,35 @@ static void settle_one(struct peer_channel *channel, struct outstanding *outstan
         queue_rejected(queue, &entry);
 }
 
-/* All up to the tag. Backwards for what goes back, so that each is put in front of the one before. */
-static void settle_up_to(struct peer_channel *channel, uint64_t tag, enum settlement settlement)
+/* Backwards, so that each is put in front of the one before. */
+static void settle_requeue(struct peer_channel *channel, uint64_t tag, bool asked)
+{
+    struct outstandings *all = &channel->outstanding;
+
+    for (size_t at = all->end; at > all->start && all->count > 0;) {
+        struct outstanding *item = &all->items[--at];
+
+        if (item->queue != NULL && item->tag <= tag && (asked || !item->asked))
+            settle_one(channel, item, SETTLE_REQUEUE);
+    }
+}
+
+void settle_recover(struct peer_channel *channel)
+{
+    settle_requeue(channel, UINT64_MAX, false);
+}
+
+void settle_up_to(struct peer_channel *channel, uint64_t tag, enum settlement settlement)
 {
     struct outstandings *all = &channel->outstanding;
     struct outstanding *first;
 
-    if (settlement != SETTLE_REQUEUE) {
-        while ((first = outstanding_first(all)) != NULL && first->tag <= tag)
-            settle_one(channel, first, settlement);
+    if (settlement == SETTLE_REQUEUE) {
+        settle_requeue(channel, tag, true);
         return;
     }
-    for (size_t at = all->end; at > all->start && all->count > 0;) {
-        struct outstanding *item = &all->items[--at];
-
-        if (item->queue != NULL && item->tag <= tag)
-            settle_one(channel, item, settlement);
-    }
+    while ((first = outstanding_first(all)) != NULL && first->tag <= tag)
+        settle_one(channel, first, settlement);
 }
 
 int settle_deliveries(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,

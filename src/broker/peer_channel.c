@@ -40,7 +40,6 @@ static void peer_channel_clear(struct peer_channel *channel)
 {
     struct broker *broker = channel->peer->broker;
     struct queue_consumer *consumer, *next;
-    struct reply unused;
 
     channel->closing = true; /* no more deliveries from here on */
     if (channel->getter.queue != NULL) {
@@ -48,8 +47,7 @@ static void peer_channel_clear(struct peer_channel *channel)
         link_resume(channel->peer->link);
     }
     transaction_free(channel);
-    if (settle_deliveries(channel, 0, true, SETTLE_REQUEUE, &unused) != 0)
-        log_error("connection %s: %s", channel->peer->name, unused.text);
+    settle_up_to(channel, UINT64_MAX, SETTLE_REQUEUE);
     HASH_ITER (hh, channel->consumers, consumer, next) {
         class_basic_end_consumer(consumer);
     }

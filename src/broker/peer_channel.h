@@ -22,6 +22,7 @@ struct outstanding {
     struct queue *queue;             /* NULL: settled */
     struct queue_consumer *consumer; /* NULL: basic.get, or it is gone */
     bool counted;                    /* in the channel's `unacked`: not for basic.get */
+    bool asked;                      /* a transaction not yet committed settles it */
     struct entry entry;
 };
 
@@ -29,6 +30,7 @@ struct outstanding {
 struct outstandings {
     struct outstanding *items;
     size_t start, end, capacity, count;
+    uint64_t asked_to; /* everything up to this tag is `asked` or settled */
 };
 
 /* Confirms up to `last` (from where the one before ends) wait for the same batch. */
@@ -113,11 +115,20 @@ struct outstanding *outstanding_find(struct outstandings *outstandings, uint64_t
 void outstanding_remove(struct outstandings *outstandings, struct outstanding *outstanding);
 /* The oldest; NULL: none. */
 struct outstanding *outstanding_first(struct outstandings *outstandings);
+/* In a transaction: marks it, or with `multiple` all up to it (tag 0: all), as what is to be settled. Returns the tag meant;
+ * UINT64_MAX: unknown, or asked for already. */
+uint64_t outstanding_ask(struct peer_channel *channel, uint64_t tag, bool multiple);
+/* Takes that back. Settled ones do not matter. */
+void outstanding_ask_not(struct outstandings *outstandings, uint64_t tag, bool multiple);
 
 enum settlement { SETTLE_ACK, SETTLE_REQUEUE, SETTLE_REJECT };
 /* 0; -1 with error 406: unknown delivery tag. tag 0 with multiple: all. */
 int settle_deliveries(struct peer_channel *channel, uint64_t tag, bool multiple, enum settlement settlement,
                       struct reply *error) HARK_MUSTCHECK;
+/* All up to the tag, whether it is there or not. */
+void settle_up_to(struct peer_channel *channel, uint64_t tag, enum settlement settlement);
+/* basic.recover: what no transaction is to settle goes back. */
+void settle_recover(struct peer_channel *channel);
 
 /* ---- confirms (confirms.c) ---- */
 

@@ -97,6 +97,82 @@ def test_unknown_tag_is_told_at_once(tx):
     tx.expect_close(406, "^PRECONDITION_FAILED - unknown delivery tag 9", "basic.ack")
 
 
+def take(ch, tx, *bodies):
+    """Unacknowledged on tx, tags from 1."""
+    ch.declare("q")
+    for body in bodies:
+        ch.publish("", "q", body)
+    ch.wait_ready("q", len(bodies))
+    for _ in bodies:
+        tx.get("q", no_ack=False)
+
+
+@pytest.mark.parametrize("first, second", [
+    (dict(delivery=2), dict(delivery=2)),
+    (dict(delivery=2), dict(delivery=2, multiple=True)),
+    (dict(delivery=3, multiple=True), dict(delivery=2)),
+    (dict(delivery=3, multiple=True), dict(delivery=3, multiple=True)),
+    (dict(delivery=0, multiple=True), dict(delivery=1)),
+])
+def test_acknowledged_twice_in_a_transaction(ch, tx, first, second):
+    take(ch, tx, "a", "b", "c")
+    tx.send("basic.ack", **first)
+    tx.send("basic.ack", **second)
+    tx.expect_close(406, "^PRECONDITION_FAILED - unknown delivery tag %d" % second["delivery"], "basic.ack")
+    ch.wait_ready("q", 3)       # nothing of it was committed
+
+
+def test_multiple_counts_what_was_there_when_it_was_sent(ch, tx):
+    take(ch, tx, "a", "b")
+    tx.send("basic.ack", delivery=0, multiple=True)
+    ch.publish("", "q", "c")
+    tx.get_soon("q", no_ack=False)
+    tx.call("tx.commit")
+    tx.close()
+    ch.wait_ready("q", 1)
+    assert ch.bodies("q") == [b"c"]
+
+
+def test_settlements_of_one_transaction_in_their_order(ch, tx):
+    take(ch, tx, "a", "b", "c", "d")
+    tx.send("basic.nack", delivery=2, requeue=True)
+    tx.send("basic.ack", delivery=3, multiple=True)
+    tx.send("basic.ack", delivery=0, multiple=True)
+    tx.send("basic.ack", delivery=0, multiple=True)     # of none
+    tx.call("tx.commit")
+    tx.close()
+    ch.wait_ready("q", 1)
+    assert ch.bodies("q") == [b"b"]
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_recover_leaves_what_the_transaction_acknowledges(ch, tx, multiple):
+    take(ch, tx, "a", "b", "c", "d")
+    tx.send("basic.ack", delivery=2, multiple=multiple)
+    tx.call("basic.recover", requeue=True)
+    back = [b"c", b"d"] if multiple else [b"a", b"c", b"d"]
+    ch.wait_ready("q", len(back))
+    assert ch.bodies("q") == back
+    tx.call("tx.commit")
+    tx.close()
+    assert ch.bodies("q") == []
+
+
+@pytest.mark.parametrize("asked", [[dict(delivery=2)], [dict(delivery=2, multiple=True)],
+                                   [dict(delivery=1), dict(delivery=3, multiple=True), dict(delivery=4)]])
+def test_after_a_rollback_all_can_be_settled_again(ch, tx, asked):
+    take(ch, tx, "a", "b", "c", "d")
+    for ack in asked:
+        tx.send("basic.ack", **ack)
+    tx.call("tx.rollback")
+    tx.send("basic.ack", delivery=2, multiple=True)
+    tx.send("basic.ack", delivery=4)
+    tx.call("tx.commit")
+    tx.call("basic.recover", requeue=True)
+    ch.wait_ready("q", 1)
+    assert ch.bodies("q") == [b"c"]
+
+
 def test_unknown_exchange_is_told_at_once(tx):
     tx.publish("none", "k", "x")
     tx.expect_close(404, "^NOT_FOUND - no exchange 'none'", "basic.publish")
