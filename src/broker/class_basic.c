@@ -25,6 +25,8 @@ void class_basic_end_consumer(struct queue_consumer *consumer)
         HASH_DELETE(hh, channel->peer->broker->replies, channel);
         channel->reply_consumer = NULL;
     }
+    if (channel->served == consumer)
+        channel->served = consumer->hh.prev;
     HASH_DELETE(hh, channel->consumers, consumer);
     queue_remove_consumer(consumer);
     free(consumer);

@@ -255,8 +255,10 @@ bool peer_channel_may_deliver(struct queue_consumer *consumer)
 
     if (HARK_UNLIKELY(channel->closing || channel->broken || channel->peer->state != PEER_OPEN))
         return false;
-    if (!consumer->no_ack && ((consumer->prefetch > 0 && consumer->unacked >= consumer->prefetch) ||
-                              (channel->channel_prefetch > 0 && channel->unacked >= channel->channel_prefetch)))
+    if (consumer->prefetch > 0 && consumer->unacked >= consumer->prefetch)
+        return false;
+    /* RabbitMQ lets those wait too that acknowledge nothing. */
+    if (channel->channel_prefetch > 0 && channel->unacked >= channel->channel_prefetch)
         return false;
     return !peer_is_full(channel->peer);
 }
@@ -332,6 +334,7 @@ void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry)
         queue_acknowledged(queue, entry);
         return;
     }
+    channel->served = consumer;
     outstanding->queue = queue;
     outstanding->consumer = consumer;
     outstanding->counted = true;
@@ -365,9 +368,14 @@ void peer_channel_get(struct queue_getter *getter, struct queue *queue)
 
 void peer_channel_wake(struct peer_channel *channel)
 {
-    struct queue_consumer *consumer, *next;
+    const struct queue_consumer *served = channel->served;
+    struct queue_consumer *first = served != NULL && served->hh.next != NULL ? served->hh.next : channel->consumers;
+    struct queue_consumer *consumer = first;
 
-    HASH_ITER (hh, channel->consumers, consumer, next) {
+    while (consumer != NULL) {
         queue_consumer_ready(consumer);
+        consumer = consumer->hh.next != NULL ? consumer->hh.next : channel->consumers;
+        if (consumer == first)
+            break;
     }
 }

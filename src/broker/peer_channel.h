@@ -61,6 +61,7 @@ struct peer_channel {
     struct outstandings outstanding;
     uint32_t unacked;                    /* of consumers: what the channel's own prefetch counts */
     uint16_t prefetch, channel_prefetch; /* of consumers to come; of all together. 0: no limit */
+    struct queue_consumer *served;       /* the last one: at a limit of all together, the next in line is behind it */
     struct queue_getter getter;
     struct span last_queue; /* declared last on this channel */
     uint8_t last_queue_bytes[256];
@@ -102,7 +103,7 @@ void peer_channel_deliver(struct queue_consumer *consumer, struct entry *entry);
 void peer_channel_cancelled(struct queue_consumer *consumer);
 /* What a waiting basic.get has waited for is there, or the queue is gone. */
 void peer_channel_get(struct queue_getter *getter, struct queue *queue);
-/* The client can be sent more. */
+/* The client can be sent more: consumers of all its queues, in turns. */
 void peer_channel_wake(struct peer_channel *channel);
 
 /* ---- deliveries (outstanding.c) ---- */

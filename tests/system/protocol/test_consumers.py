@@ -236,6 +236,42 @@ def test_get_counts_delivery_tags_with_consumers(ch):
     assert ch.get("q").delivery == 2
 
 
+def test_the_channels_limit_holds_consumers_without_acks_too(ch):
+    ch.call("basic.qos", prefetch_count=1, **{"global": True})
+    for name, no_ack in ("q", False), ("r", True):
+        ch.declare(name)
+        ch.call("basic.consume", queue=name, tag=name, no_ack=no_ack)
+    ch.publish("", "q", "a")
+    ch.expect("basic.deliver", tag="q", delivery=1)
+    ch.publish("", "r", "b")
+    ch.silent()
+    assert ch.ready("r") == 1
+    ch.send("basic.ack", delivery=1)
+    ch.expect("basic.deliver", tag="r", delivery=2)
+    ch.publish("", "r", "c")
+    ch.expect("basic.deliver", tag="r", delivery=3)
+
+
+@pytest.mark.parametrize("queues", [["q", "q", "q"], ["q", "r", "s"]])
+def test_consumers_take_turns_at_the_channels_limit(ch, queues):
+    for name in sorted(set(queues)):
+        ch.declare(name)
+        for _ in range(40):
+            ch.publish("", name, "x")
+        ch.wait_ready(name, 40)
+    ch.call("basic.qos", prefetch_count=1, **{"global": True})
+    for number, name in enumerate(queues):
+        ch.call("basic.consume", queue=name, tag="c%d" % number)
+        if number == 0:
+            got = ch.expect("basic.deliver", tag="c0")
+    served = dict.fromkeys(["c0", "c1", "c2"], 0)
+    for _ in range(39):
+        served[got.tag] += 1
+        ch.send("basic.ack", delivery=got.delivery)
+        got = ch.expect("basic.deliver")
+    assert min(served.values()) > 0, served     # RabbitMQ draws among queues
+
+
 def test_get_is_not_held_by_prefetch(ch):
     fill(ch, 5)
     ch.call("basic.qos", prefetch_count=1)
