@@ -460,7 +460,7 @@ struct peer *peer_accept(struct broker *broker, int fd, struct tls_context *tls,
     }
     peer->broker = broker;
     peer->trusted = trusted;
-    peer->frame_max = FRAME_UNTUNED_MAX;
+    peer->frame_max = FRAME_MIN_MAX;
     peer->reap.run = peer_reap;
     peer->timer = evtimer_new(loop_base(broker->loop), peer_tick, peer);
     if (peer->timer == NULL) {
@@ -474,6 +474,7 @@ struct peer *peer_accept(struct broker *broker, int fd, struct tls_context *tls,
         free(peer);
         return NULL;
     }
+    link_set_frame_max(peer->link, FRAME_MIN_MAX + FRAME_OVERHEAD); /* that much all must take; see handshake_tune_ok() */
     snprintf(peer->name, sizeof(peer->name), "%s", link_name(peer->link));
     peer_set_timer(peer, broker->options.handshake_timeout);
     DL_APPEND(broker->peers, peer);

@@ -155,7 +155,8 @@ static int handshake_tune_ok(struct peer *peer, const amqp_connection_tune_ok_t 
         return -1;
     peer->frame_max = tune->frame_max;
     peer->channel_max = tune->channel_max;
-    link_set_frame_max(peer->link, peer->frame_max);
+    /* RabbitMQ bears with clients to whom frame_max is the size of a payload. */
+    link_set_frame_max(peer->link, peer->frame_max + FRAME_OVERHEAD);
     link_set_heartbeat(peer->link, tune->heartbeat);
     peer_set_state(peer, PEER_OPENING);
     return 0;

@@ -47,8 +47,10 @@ ssize_t frame_cut(const uint8_t *data, size_t length, uint32_t frame_max, struct
                          (unsigned long long)size + FRAME_OVERHEAD, data[0], channel, frame_max);
     if (HARK_UNLIKELY(size < least))
         return reply_set(error, REPLY_FRAME_ERROR, 0, "a frame of type %u with only %u bytes", data[0], size);
-    if (HARK_UNLIKELY(data[0] == FRAME_HEARTBEAT && (size > 0 || channel != 0)))
-        return reply_set(error, REPLY_FRAME_ERROR, 0, "a heartbeat with %u bytes on channel %u", size, channel);
+    if (HARK_UNLIKELY(data[0] == FRAME_HEARTBEAT && size > 0))
+        return reply_set(error, REPLY_FRAME_ERROR, 0, "a heartbeat with %u bytes", size);
+    if (HARK_UNLIKELY(data[0] == FRAME_HEARTBEAT && channel != 0)) /* 501 in 4.2.7; RabbitMQ gives 505 */
+        return reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a heartbeat on channel %u, expected on 0 only", channel);
     if (length - FRAME_HEAD <= size)
         return 0;
     if (HARK_UNLIKELY(data[FRAME_HEAD + size] != FRAME_END))

@@ -15,7 +15,7 @@
 #define FRAME_OVERHEAD 8
 #define FRAME_END 0xCE
 #define FRAME_MIN_MAX 4096     /* the specification's smallest frame_max */
-#define FRAME_UNTUNED_MAX 8192 /* the largest frame before connection.tune-ok */
+#define FRAME_UNTUNED_MAX 8192 /* what a client takes before connection.tune-ok; a server, FRAME_MIN_MAX */
 #define FRAME_LIMIT 131072     /* the largest frame_max that hark agrees to */
 
 enum frame_type { FRAME_METHOD = 1, FRAME_HEADER = 2, FRAME_BODY = 3, FRAME_HEARTBEAT = 8 };

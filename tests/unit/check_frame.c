@@ -62,11 +62,21 @@ START_TEST(test_refused)
     ck_refused("AMQP\1\1\0\12", 8, "a protocol header instead of a frame: the peer speaks AMQP 1.0.10, not 0.9.1");
     ck_refused("\1\0\1\0\0\0\3", 7, "a frame of type 1 with only 3 bytes");
     ck_refused("\2\0\1\0\0\0\15", 7, "a frame of type 2 with only 13 bytes");
-    ck_refused("\10\0\0\0\0\0\1", 7, "a heartbeat with 1 bytes on channel 0");
-    ck_refused("\10\0\1\0\0\0\0", 7, "a heartbeat with 0 bytes on channel 1");
+    ck_refused("\10\0\0\0\0\0\1", 7, "a heartbeat with 1 bytes");
     ck_refused("\3\0\1\0\0\x1f\xf9", 7, "a frame of 8193 bytes, type 3, channel 1; at most 8192 are agreed");
     ck_refused("\3\0\1\xff\xff\xff\xff", 7, "a frame of 4294967303 bytes, type 3, channel 1; at most 8192 are agreed");
     ck_refused("\3\0\1\0\0\0\1x\xcd", 9, "a frame of type 3, 1 bytes, ends in 0xcd instead of 0xce");
+}
+END_TEST
+
+START_TEST(test_heartbeat_on_a_channel)
+{
+    struct reply error;
+    struct frame frame;
+
+    ck_assert_int_eq(frame_cut((const uint8_t *)"\10\0\1\0\0\0\0", 7, FRAME_UNTUNED_MAX, &frame, &error), -1);
+    ck_assert_uint_eq(error.code, REPLY_UNEXPECTED_FRAME);
+    ck_assert_str_eq(error.text, "UNEXPECTED_FRAME - a heartbeat on channel 1, expected on 0 only");
 }
 END_TEST
 
@@ -134,6 +144,7 @@ int main(void)
     tcase_add_test(tests, test_method);
     tcase_add_test(tests, test_empty_body);
     tcase_add_test(tests, test_refused);
+    tcase_add_test(tests, test_heartbeat_on_a_channel);
     tcase_add_test(tests, test_largest);
     tcase_add_test(tests, test_put);
     tcase_add_test(tests, test_put_without_memory);

@@ -9,9 +9,8 @@ DIFFERENCES = {
         "RabbitMQ's reader crashes on a method or a field type that it does not know, and hangs up; the embedded broker closes "
         "the connection with 540 or 502, as the specification says.",
     "malformed arguments and properties":
-        "RabbitMQ calls arguments that cannot be decoded a 501 FRAME_ERROR, crashes on malformed properties (541), and calls "
-        "a header of another class or with a weight a 505; with the embedded broker they are what they are in the "
-        "specification, a 502 SYNTAX_ERROR.",
+        "RabbitMQ calls arguments that cannot be decoded a 501 FRAME_ERROR and crashes on malformed properties (541); with the "
+        "embedded broker they are what they are in the specification, a 502 SYNTAX_ERROR.",
     "more body than announced":
         "RabbitMQ waits for ever for the end of such a message; the embedded broker closes the connection with 501.",
     "arguments of any queue":

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """connection.tune: what is proposed, what a client may answer, and what then holds."""
+import struct
 import time
 
 import pytest
 
 from differences import differs
-from rig import wire
+from rig import methods, wire
 from rig.peer import Ended
 from rig.waiting import wait_until
 
@@ -57,17 +58,44 @@ def test_content_is_cut_to_frame_max(connect):
     assert channel.get_soon("q").message.body == body   # rig/peer.py looks at the frames' sizes
 
 
-def test_a_frame_larger_than_frame_max(connect):
-    peer = connect(tune=(2047, 4096, 0))
+@pytest.mark.parametrize("frame_max", [4096, 131072])
+def test_a_frame_with_a_payload_of_frame_max(connect, frame_max):
+    channel = connect(tune=(2047, frame_max, 0)).channel()
+    channel.declare("q")
+    channel.send("basic.publish", key="q")
+    channel.frame(wire.CONTENT, struct.pack(">HHQH", 60, 0, frame_max, 0))
+    channel.frame(wire.BODY, b"x" * frame_max)
+    assert len(channel.get_soon("q").message.body) == frame_max
+
+
+@pytest.mark.parametrize("frame_max", [4096, 131072])
+def test_a_frame_larger_than_frame_max(connect, frame_max):
+    peer = connect(tune=(2047, frame_max, 0))
     channel = peer.channel()
     channel.send("basic.publish", key="q")
-    peer.write(wire.frame(wire.BODY, 1, b"x" * 5000))
+    peer.write(wire.frame(wire.BODY, 1, b"x" * (frame_max + 1)))
     peer.expect_close(501, "^FRAME_ERROR - ")
 
 
-def test_large_frame_before_tune_ok(broker, connect):
+def start_ok(size):
+    """A frame of so many bytes."""
+    def frame(filler):
+        return wire.frame(wire.METHOD, 0, methods.encode("connection.start-ok", {
+            "client_properties": {"filler": filler}, "mechanism": "PLAIN", "response": "\0guest\0guest", "locale": "en_US"}))
+    return frame("x" * (size - len(frame(""))))
+
+
+@pytest.mark.parametrize("size", [4096, 4104])
+def test_largest_frame_before_tune_ok(connect, size):
+    """RabbitMQ bears with clients to whom frame_max is the payload's."""
     peer = connect(until="start-ok")
-    peer.write(wire.frame(wire.METHOD, 0, b"\0\x0a\0\x0b" + b"x" * 9000))
+    peer.write(start_ok(size))
+    peer.zero.expect("connection.tune")
+
+
+def test_too_large_a_frame_before_tune_ok(broker, connect):
+    peer = connect(until="start-ok")
+    peer.write(start_ok(4105))
     if differs(broker, "says why before it is open"):
         peer.expect_close(501, "^FRAME_ERROR - ", answer=False)
     peer.expect_end()
