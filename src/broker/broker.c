@@ -318,7 +318,7 @@ struct broker *broker_new(struct loop *loop, const struct broker_options *option
     broker->confirm.run = broker_confirm;
     broker->pressure.run = broker_pressure;
     broker->refused = (struct log_limit){.burst = 5, .period_ms = 60000};
-    broker->next_queue = (uint64_t)broker_wall() << 20; /* so that a number is never used again */
+    broker->next_queue = (uint64_t)loop_wall(loop) << 20; /* so that a number is never used again */
     init_amqp_pool(&broker->pool, 16384);
     broker->pressure_timer = evtimer_new(loop_base(loop), broker_pressure_again, broker);
     broker->deaths.rest = evtimer_new(loop_base(loop), broker_rest_of_deaths, broker);

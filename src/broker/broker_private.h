@@ -11,8 +11,6 @@
 #include "broker/store.h"
 #include "wire/method.h"
 
-#include <time.h>
-
 struct acceptor;
 struct control;
 struct peer;
@@ -91,15 +89,6 @@ static inline void broker_gather(struct broker *broker, int64_t bytes)
 static inline bool broker_is_blocked(const struct broker *broker)
 {
     return broker->memory_alarm || broker->disk_alarm[0] != '\0';
-}
-
-/* ms of CLOCK_REALTIME: what expires, does so in the world's time, also across restarts. */
-static inline int64_t broker_wall(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_REALTIME, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 struct vhost *broker_vhost(struct broker *broker, struct span name);

@@ -143,6 +143,8 @@ static int class_basic_cancel(struct peer_channel *channel, const amqp_basic_can
     struct queue_consumer *consumer;
 
     HASH_FIND(hh, channel->consumers, tag.data, tag.length, consumer);
+    if (consumer != NULL && consumer->queue != NULL)
+        queue_catch_up(consumer->queue); /* what was sent before comes before */
     peer_channel_answer(channel, cancel->nowait, AMQP_BASIC_CANCEL_OK_METHOD, &ok);
     if (consumer != NULL)
         class_basic_end_consumer(consumer);

@@ -142,7 +142,7 @@ static void death_put_record(struct buf *out, const struct death *death, const s
         table_put_string(out, span_str("queue"), death->queue->name);
         table_put_string(out, span_str("reason"), span_str(death_reasons[death->reason]));
         death_put_keys(out, message);
-        table_put_time(out, span_str("time"), (uint64_t)(broker_wall() / 1000));
+        table_put_time(out, span_str("time"), (uint64_t)(loop_wall(death->queue->vhost->broker->loop) / 1000));
     }
     table_end(out, position);
 }

@@ -474,7 +474,8 @@ struct peer *peer_accept(struct broker *broker, int fd, struct tls_context *tls,
         free(peer);
         return NULL;
     }
-    link_set_frame_max(peer->link, FRAME_MIN_MAX + FRAME_OVERHEAD); /* that much all must take; see handshake_tune_ok() */
+    link_set_frame_max(peer->link,
+                       FRAME_MIN_MAX + FRAME_OVERHEAD); /* that much all must take; see handshake_tune_ok() */
     snprintf(peer->name, sizeof(peer->name), "%s", link_name(peer->link));
     peer_set_timer(peer, broker->options.handshake_timeout);
     DL_APPEND(broker->peers, peer);

@@ -9,7 +9,7 @@
 #define PUBLISH_EXPIRATION_MAX 4294967295ULL /* as RabbitMQ: (2^32 - 1) ms */
 
 /* The property expiration, in ms; checked when the message came in. 0: none. */
-static int64_t publish_expires(const struct message *message)
+static int64_t publish_expires(struct broker *broker, const struct message *message)
 {
     struct properties properties;
     struct span text;
@@ -24,7 +24,7 @@ static int64_t publish_expires(const struct message *message)
             return 0;
         ms = ms * 10 + (uint64_t)(text.data[i] - '0');
     }
-    return broker_wall() + (int64_t)ms;
+    return loop_wall(broker->loop) + (int64_t)ms;
 }
 
 void publish_to(struct broker *broker, struct queue **queues, size_t count, struct message *message,
@@ -40,7 +40,7 @@ void publish_to(struct broker *broker, struct queue **queues, size_t count, stru
     *published = (struct published){.queues = count};
     if (count == 0)
         return;
-    addition.expires = publish_expires(message);
+    addition.expires = publish_expires(broker, message);
     if (count > 1) {
         for (size_t i = 0; persistent && i < count; i++)
             durable += queues[i]->durable;

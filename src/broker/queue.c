@@ -218,11 +218,21 @@ static void queue_rotate(struct queue *queue, struct queue_consumer *consumer)
 
 void queue_deliver(struct queue *queue)
 {
+    int64_t now = queue->expiring ? loop_wall(queue_broker(queue)->loop) : 0;
     struct queue_consumer *consumer;
     struct ring *ring;
     struct entry *first, entry;
 
-    while ((first = queue_first(queue, &ring)) != NULL && (consumer = queue_next_consumer(queue)) != NULL) {
+    while ((first = queue_first(queue, &ring)) != NULL) {
+        if (HARK_UNLIKELY(now != 0 && queue_has_expired(queue, ring, first, now, false))) {
+            entry = *first; /* it stood behind one with more time */
+            queue_unlink_first(queue, ring, first);
+            deaths_add(queue, &entry, DEATH_EXPIRED);
+            continue;
+        }
+        consumer = queue_next_consumer(queue);
+        if (consumer == NULL)
+            return;
         queue_hand_over(queue, ring, first, &entry);
         peer_channel_deliver(consumer, &entry);
         if (consumer->ready)
@@ -230,10 +240,9 @@ void queue_deliver(struct queue *queue)
     }
 }
 
-static void queue_run(struct loop_task *task)
+static void queue_do(struct queue *queue)
 {
-    struct queue *queue = HARK_CONTAINER(task, struct queue, run);
-    int64_t now = queue->expiring ? broker_wall() : 0;
+    int64_t now = queue->expiring ? loop_wall(queue_broker(queue)->loop) : 0;
 
     if (now != 0)
         queue_expire(queue, now, false);
@@ -243,6 +252,19 @@ static void queue_run(struct loop_task *task)
     queue_trim(queue);
     if (now != 0)
         queue_expire(queue, now, true);
+}
+
+void queue_catch_up(struct queue *queue)
+{
+    if (queue->run.queued != NULL)
+        queue_do(queue);
+}
+
+static void queue_run(struct loop_task *task)
+{
+    struct queue *queue = HARK_CONTAINER(task, struct queue, run);
+
+    queue_do(queue);
     if (queue->durable && queue->delivered > queue->delivered_said) {
         queue->delivered_said = queue->delivered;
         store_delivered(queue_broker(queue)->store, queue->id, queue->delivered);

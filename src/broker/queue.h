@@ -158,6 +158,8 @@ struct store_figures;
 void queue_restore(struct queue *queue, const struct store_figures *figures);
 /* Deliveries are due at the end of this turn. */
 void queue_schedule(struct queue *queue);
+/* What is due at the end of this turn is done now: somebody asks what is in the queue, or leaves it. */
+void queue_catch_up(struct queue *queue);
 /* A declare, consume or get: x-expires begins anew. */
 void queue_used(struct queue *queue);
 

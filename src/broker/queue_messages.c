@@ -88,7 +88,7 @@ void queue_trim(struct queue *queue)
     if (HARK_LIKELY(!queue_is_over(queue, 0, 0)) || queue->policy.overflow != QUEUE_DROP_HEAD)
         return;
     if (queue->expiring)
-        queue_expire(queue, broker_wall(), false);
+        queue_expire(queue, loop_wall(queue_broker(queue)->loop), false);
     queue_deliver(queue); /* what a consumer can take is not too much */
     while (queue_is_over(queue, 0, 0) && (first = queue_first(queue, &ring)) != NULL) {
         entry = *first;
@@ -112,7 +112,7 @@ static void queue_date(struct queue *queue, const struct queue_addition *additio
 {
     entry->expires = addition->expires;
     if (queue->policy.message_ttl >= 0) {
-        int64_t end = broker_wall() + queue->policy.message_ttl;
+        int64_t end = loop_wall(queue_broker(queue)->loop) + queue->policy.message_ttl;
 
         if (entry->expires == 0 || end < entry->expires)
             entry->expires = end;
@@ -197,7 +197,7 @@ bool queue_take(struct queue *queue, struct entry *entry)
     struct ring *ring;
 
     if (queue->expiring)
-        queue_expire(queue, broker_wall(), true);
+        queue_expire(queue, loop_wall(queue_broker(queue)->loop), true);
     first = queue_first(queue, &ring);
     if (first == NULL)
         return false;
@@ -289,16 +289,22 @@ uint64_t queue_purge(struct queue *queue)
 
 /* ---- time ---- */
 
+bool queue_has_expired(const struct queue *queue, const struct ring *ring, const struct entry *entry, int64_t now,
+                       bool inclusive)
+{
+    bool came_back = (ring - queue->rings) % 2 == 0;
+
+    return entry->expires != 0 && (entry->expires < now || (entry->expires == now && (inclusive || came_back)));
+}
+
 void queue_expire(struct queue *queue, int64_t now, bool inclusive)
 {
     for (unsigned i = 0; i < queue->ring_count; i++) {
         struct ring *ring = &queue->rings[i];
 
-        while (ring->count > 0) {
+        while (ring->count > 0 && queue_has_expired(queue, ring, ring_first(ring), now, inclusive)) {
             struct entry entry = *ring_first(ring);
 
-            if (entry.expires == 0 || entry.expires > now || (entry.expires == now && !inclusive))
-                break;
             queue_unlink_first(queue, ring, ring_first(ring));
             deaths_add(queue, &entry, DEATH_EXPIRED);
         }
@@ -316,7 +322,7 @@ static int64_t queue_next_end(struct queue *queue)
         if (queue->rings[i].count == 0 || ring_first(&queue->rings[i])->expires == 0)
             continue;
         if (now == 0)
-            now = broker_wall();
+            now = loop_wall(queue_broker(queue)->loop);
         left = ring_first(&queue->rings[i])->expires - now;
         if (next < 0 || left < next)
             next = left > 0 ? left : 0;

@@ -44,7 +44,11 @@ void queue_drop_entry(struct queue *queue, struct entry *entry);
 
 /* Over the limits: the front goes. */
 void queue_trim(struct queue *queue);
-/* The first messages whose time is over: before `now`, or at `now` too. */
+/* Whether a message of that ring has had its time: at `now` too if `inclusive`, or if it was delivered before. (One without
+ * any time is for a consumer that waits for it.) */
+bool queue_has_expired(const struct queue *queue, const struct ring *ring, const struct entry *entry, int64_t now,
+                       bool inclusive);
+/* The first ones that have, of each ring. */
 void queue_expire(struct queue *queue, int64_t now, bool inclusive);
 void queue_set_timer(struct queue *queue);
 void queue_tick(evutil_socket_t fd, short what, void *arg);

@@ -17,7 +17,7 @@ struct loop_list {
 struct loop {
     struct event_base *base;
     struct loop_list deferred, flush, reap, at_end;
-    int64_t now;        /* 0: not asked for in this turn */
+    int64_t now, wall;  /* 0: not asked for in this turn */
     struct timespec at; /* the next turn begins no sooner; tv_sec 0: at once */
     bool stopping;
 };
@@ -139,7 +139,7 @@ int loop_turn(struct loop *loop, bool wait)
     if (!wait || loop_has_tasks(loop))
         flags |= EVLOOP_NONBLOCK;
 
-    loop->now = 0;
+    loop->now = loop->wall = 0;
     if (event_base_loop(loop->base, flags) < 0)
         return -1;
 
@@ -191,15 +191,26 @@ void loop_task_cancel(struct loop_task *task)
         list_remove(task);
 }
 
+static int64_t loop_clock(clockid_t clock)
+{
+    struct timespec time;
+
+    clock_gettime(clock, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 int64_t loop_now(struct loop *loop)
 {
-    if (loop->now == 0) {
-        struct timespec time;
-
-        clock_gettime(CLOCK_MONOTONIC, &time);
-        loop->now = (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-    }
+    if (loop->now == 0)
+        loop->now = loop_clock(CLOCK_MONOTONIC);
     return loop->now;
+}
+
+int64_t loop_wall(struct loop *loop)
+{
+    if (loop->wall == 0)
+        loop->wall = loop_clock(CLOCK_REALTIME);
+    return loop->wall;
 }
 
 void loop_gather(struct loop *loop, unsigned microseconds)

@@ -41,6 +41,8 @@ void loop_task_cancel(struct loop_task *task); /* wherever it is queued, however
 
 /* Milliseconds of CLOCK_MONOTONIC, read once per turn: at the first question after the turn has stopped waiting. */
 int64_t loop_now(struct loop *loop);
+/* The same of CLOCK_REALTIME, for what counts in the world's time: within a turn no time passes. */
+int64_t loop_wall(struct loop *loop);
 
 /* Asks that the next turn begin no sooner than so many microseconds from now (at most 5,000): a backlog is plain and
  * larger batches cost the broker less. Forgotten after one turn. */

@@ -48,7 +48,8 @@ static int content_header(struct content *content, struct span payload, uint64_t
     if (HARK_UNLIKELY(payload.length < HEADER_FIXED + 2))
         return reply_set(error, REPLY_SYNTAX_ERROR, 0, "a content header of %zu bytes", payload.length);
     if (HARK_UNLIKELY(get_u16(data) != CLASS_BASIC))
-        return reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a content header of class %u, expected basic", get_u16(data));
+        return reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a content header of class %u, expected basic",
+                         get_u16(data));
     if (HARK_UNLIKELY(get_u16(data + 2) != 0))
         return reply_set(error, REPLY_UNEXPECTED_FRAME, 0, "a content header with weight %u", get_u16(data + 2));
     content->size = get_u64(data + 4);

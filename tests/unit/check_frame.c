@@ -71,10 +71,7 @@ END_TEST
 
 START_TEST(test_heartbeat_on_a_channel)
 {
-    struct reply error;
-    struct frame frame;
-
-    ck_assert_int_eq(frame_cut((const uint8_t *)"\10\0\1\0\0\0\0", 7, FRAME_UNTUNED_MAX, &frame, &error), -1);
+    ck_assert_int_eq(cut("\10\0\1\0\0\0\0", 7), -1);
     ck_assert_uint_eq(error.code, REPLY_UNEXPECTED_FRAME);
     ck_assert_str_eq(error.text, "UNEXPECTED_FRAME - a heartbeat on channel 1, expected on 0 only");
 }

@@ -236,6 +236,29 @@ def test_get_counts_delivery_tags_with_consumers(ch):
     assert ch.get("q").delivery == 2
 
 
+def test_what_was_published_before_a_cancel_is_delivered_before_it(ch):
+    ch.declare("q")
+    for _ in range(20):
+        ch.call("basic.consume", queue="q", tag="c", no_ack=True)
+        ch.publish("", "q", "x")
+        ch.send("basic.cancel", tag="c")
+        ch.expect("basic.deliver", tag="c")
+        ch.expect("basic.cancel-ok", tag="c")
+
+
+@pytest.mark.parametrize("ask", ["basic.get", "queue.declare", "queue.purge", "queue.delete"])
+def test_consumers_come_before_who_asks_behind(peer, ch, ask):
+    ch.declare("q")
+    other = peer.channel()
+    other.call("basic.consume", queue="q", no_ack=True)
+    ch.publish("", "q", "x")
+    if ask == "basic.get":
+        assert ch.get("q") is None
+    else:
+        assert ch.call(ask, queue="q", **({"passive": True} if ask == "queue.declare" else {})).messages == 0
+    other.expect("basic.deliver")
+
+
 def test_the_channels_limit_holds_consumers_without_acks_too(ch):
     ch.call("basic.qos", prefetch_count=1, **{"global": True})
     for name, no_ack in ("q", False), ("r", True):

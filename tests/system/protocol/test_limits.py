@@ -49,6 +49,37 @@ def test_expiration_0_is_for_waiting_consumers_only(ch):
     assert ch.expect("basic.deliver").message.body == b"somebody"
 
 
+def test_expired_behind_one_with_more_time(ch):
+    ch.declare("q")
+    for body, expiration in ("1", "600000"), ("2", "20"), ("3", "600000"), ("4", "20"), ("5", "20"):
+        ch.publish("", "q", body, expiration=expiration)
+    ch.wait_ready("q", 5)
+    time.sleep(0.1)
+    ch.call("basic.consume", queue="q")
+    assert [ch.expect("basic.deliver").message.body for _ in range(2)] == [b"1", b"3"]
+    ch.silent()
+
+
+def test_expiration_0_comes_back_to_nobody(ch):
+    ch.declare("q", arguments={"x-message-ttl": 0})
+    ch.call("basic.consume", queue="q")
+    for body in "ab":
+        ch.publish("", "q", body)
+    assert [ch.expect("basic.deliver").message.body for _ in range(2)] == [b"a", b"b"]
+    ch.send("basic.nack", delivery=2, multiple=True, requeue=True)
+    ch.silent()
+
+
+def test_expiration_0_in_a_heap(ch):
+    """All that are sent at once find the consumer waiting."""
+    ch.declare("q")
+    ch.call("basic.consume", queue="q", no_ack=True)
+    for number in range(30):
+        ch.publish("", "q", b"%d" % number, expiration="0")
+    for number in range(30):
+        assert ch.expect("basic.deliver").message.body == b"%d" % number
+
+
 def test_message_ttl(ch):
     ch.declare("q", arguments={"x-message-ttl": 100})
     for _ in range(3):
@@ -66,10 +97,10 @@ def test_message_ttl_0(ch):
 
 
 def test_the_shorter_one_counts(ch):
-    ch.declare("q", arguments={"x-message-ttl": 50})
+    ch.declare("q", arguments={"x-message-ttl": 300})
     ch.publish("", "q", "x", expiration="60000")
     ch.declare("r", arguments={"x-message-ttl": 60000})
-    ch.publish("", "r", "x", expiration="50")
+    ch.publish("", "r", "x", expiration="300")
     ch.wait_ready("q", 1)
     ch.wait_ready("q", 0)
     ch.wait_ready("r", 0)
@@ -160,6 +191,23 @@ def test_requeue_beyond_the_limit(ch):
     ch.send("basic.reject", delivery=got.delivery, requeue=True)
     wait_until(lambda: ch.ready("q") == 2, "the limit")
     assert ch.bodies("q") == [b"b", b"c"]
+
+
+@pytest.mark.parametrize("ask", ["basic.get", "queue.declare", "queue.purge", "queue.delete"])
+def test_what_is_asked_behind_it_sees_it_done(ch, ask):
+    """Pipelined: a requeue beyond the limit, and a question."""
+    ch.declare("q", arguments={"x-max-length": 2})
+    ch.call("confirm.select")
+    ch.publish_safely("", "q", "1", "2")
+    for _ in range(2):
+        ch.get("q", no_ack=False)
+    ch.publish_safely("", "q", "3", "4")
+    ch.send("basic.nack", delivery=2, multiple=True, requeue=True)
+    if ask == "basic.get":
+        got = ch.get("q")
+        assert (got.message.body, got.messages) == (b"3", 1)
+    else:
+        assert ch.call(ask, queue="q", **({"passive": True} if ask == "queue.declare" else {})).messages == 2
 
 
 def test_reject_publish(ch):
