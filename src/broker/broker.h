@@ -22,7 +22,7 @@ struct broker_options {
     uint32_t frame_max;
     uint16_t channel_max;                             /* per connection */
     uint16_t heartbeat;                               /* seconds, proposed; 0: none */
-    unsigned connection_max, queue_max, consumer_max; /* queues and consumers: per virtual host and per channel */
+    unsigned connection_max, queue_max, consumer_max; /* queues and consumers: per virtual host and per connection */
     int64_t handshake_timeout;                        /* ms, from accept to connection.open */
 };
 

@@ -28,6 +28,7 @@ void class_basic_end_consumer(struct queue_consumer *consumer)
     if (channel->served == consumer)
         channel->served = consumer->hh.prev;
     HASH_DELETE(hh, channel->consumers, consumer);
+    channel->peer->consumer_count--;
     queue_remove_consumer(consumer);
     free(consumer);
 }
@@ -70,10 +71,12 @@ static struct queue_consumer *class_basic_consumer_new(struct peer_channel *chan
     if (table_find(arguments, span_str("x-priority"), &priority))
         table_integer(&priority, &consumer->priority);
     HASH_ADD_KEYPTR(hh, channel->consumers, consumer->bytes, tag.length, consumer);
-    if (consumer->hh.tbl != NULL)
-        return consumer;
-    free(consumer);
-    return NULL;
+    if (consumer->hh.tbl == NULL) {
+        free(consumer);
+        return NULL;
+    }
+    channel->peer->consumer_count++;
+    return consumer;
 }
 
 static int class_basic_may_consume(const struct queue *queue, const amqp_basic_consume_t *consume,
@@ -117,9 +120,10 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
     if (consumer != NULL)
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD, "attempt to reuse consumer tag '%.*s'",
                          (int)tag.length, (const char *)tag.data);
-    if (HASH_COUNT(channel->consumers) >= channel->peer->broker->options.consumer_max)
+    if (channel->peer->consumer_count >= channel->peer->broker->options.consumer_max)
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD,
-                         "reached maximum (%u) of consumers per channel", channel->peer->broker->options.consumer_max);
+                         "reached maximum (%u) of consumers per connection",
+                         channel->peer->broker->options.consumer_max);
     if (queue != NULL && class_basic_may_consume(queue, consume, arguments, error) != 0)
         return -1;
     consumer = class_basic_consumer_new(channel, consume, arguments, tag);

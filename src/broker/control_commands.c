@@ -164,6 +164,7 @@ static int control_connections(struct control_request *request)
             continue;
         item = cJSON_CreateObject();
         cJSON_AddItemToObject(item, "name", control_string(span_str(peer->name)));
+        cJSON_AddItemToObject(item, "connection_name", control_string(span_str(peer->client_name)));
         cJSON_AddStringToObject(item, "state", peer_doing(peer));
         cJSON_AddItemToObject(item, "user", control_string(span_str(peer->user != NULL ? user_name(peer->user) : "")));
         cJSON_AddStringToObject(item, "vhost", peer->vhost != NULL ? peer->vhost->name : "");
@@ -174,18 +175,20 @@ static int control_connections(struct control_request *request)
     return 0;
 }
 
+/* All of a virtual host, or one. */
 static int control_close_connections(struct control_request *request)
 {
     struct vhost *vhost = control_vhost(request, "vhost");
     const char *reason = vhost != NULL ? control_text(request, "reason", true) : NULL;
+    const char *name = control_text(request, "name", false);
     struct reply error = {0};
     struct peer *peer, *next;
     unsigned count = 0;
 
-    if (reason == NULL || reply_set(&error, REPLY_CONNECTION_FORCED, 0, "%s", reason) == 0)
+    if (request->error[0] != '\0' || reply_set(&error, REPLY_CONNECTION_FORCED, 0, "%s", reason) == 0)
         return -1;
     DL_FOREACH_SAFE (request->broker->peers, peer, next) {
-        if (peer->vhost != vhost || peer->state != PEER_OPEN)
+        if (peer->vhost != vhost || peer->state != PEER_OPEN || (name != NULL && strcmp(peer->name, name) != 0))
             continue;
         peer_fail(peer, &error);
         count++;

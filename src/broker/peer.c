@@ -474,9 +474,9 @@ struct peer *peer_accept(struct broker *broker, int fd, struct tls_context *tls,
         free(peer);
         return NULL;
     }
-    link_set_frame_max(peer->link,
-                       FRAME_MIN_MAX + FRAME_OVERHEAD); /* that much all must take; see handshake_tune_ok() */
+    link_set_frame_max(peer->link, FRAME_MIN_MAX + FRAME_OVERHEAD); /* handshake_tune_ok() says why not less */
     snprintf(peer->name, sizeof(peer->name), "%s", link_name(peer->link));
+    peer->client_name = "";
     peer_set_timer(peer, broker->options.handshake_timeout);
     DL_APPEND(broker->peers, peer);
     broker->peer_count++;

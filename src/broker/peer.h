@@ -48,7 +48,8 @@ struct peer {
     struct link *link;
     enum peer_state state;
     bool trusted;
-    char name[128];
+    char name[256];          /* from where to where, and " - " with the name that the client gives itself, */
+    const char *client_name; /* which is here; empty: none */
     struct user *user;
     struct vhost *vhost;
     uint32_t frame_max;
@@ -58,7 +59,7 @@ struct peer {
     bool takes_blocked; /* connection.blocked */
 
     struct channel_table channels;
-    unsigned channel_count;
+    unsigned channel_count, consumer_count;
     struct queue *exclusives;
 
     struct buf held;

@@ -105,6 +105,24 @@ static void handshake_be_silent(struct peer *peer)
     peer_set_timer(peer, HANDSHAKE_SILENCE);
 }
 
+/* Who has logged in may say who it is: its log lines tell. */
+static void handshake_name(struct peer *peer, const amqp_table_t *properties)
+{
+    size_t length = strlen(peer->name);
+
+    for (int i = 0; i < properties->num_entries; i++) {
+        const amqp_table_entry_t *entry = &properties->entries[i];
+        amqp_bytes_t name = entry->value.value.bytes;
+
+        if (!span_is(span_amqp(entry->key), "connection_name") || entry->value.kind != AMQP_FIELD_KIND_UTF8 ||
+            name.len == 0 || name.len > FRAME_MIN_MAX || length + 4 > sizeof(peer->name))
+            continue;
+        snprintf(peer->name + length, sizeof(peer->name) - length, " - %.*s", (int)name.len, (const char *)name.bytes);
+        peer->client_name = peer->name + length + 3;
+        return;
+    }
+}
+
 static int handshake_start_ok(struct peer *peer, const amqp_connection_start_ok_t *start, struct reply *error)
 {
     struct broker *broker = peer->broker;
@@ -129,6 +147,7 @@ static int handshake_start_ok(struct peer *peer, const amqp_connection_start_ok_
             handshake_be_silent(peer);
         return 0;
     }
+    handshake_name(peer, &start->client_properties);
     peer_put(peer, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
     peer_set_state(peer, PEER_TUNING);
     return 0;

@@ -224,7 +224,11 @@ void raw_call(struct raw_client *client, uint16_t channel, uint32_t id, const vo
 
 void raw_connect(struct broker_kit *kit, struct raw_client *client)
 {
-    amqp_connection_start_ok_t start = {.mechanism = amqp_span(span_str("PLAIN")),
+    amqp_table_entry_t name = {
+        .key = amqp_span(span_str("connection_name")),
+        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_span(span_str("raw client"))}};
+    amqp_connection_start_ok_t start = {.client_properties = {.num_entries = 1, .entries = &name},
+                                        .mechanism = amqp_span(span_str("PLAIN")),
                                         .response = amqp_span(span_of("\0guest\0guest", 12)),
                                         .locale = amqp_span(span_str("en_US"))};
     amqp_connection_tune_ok_t tune = {.channel_max = kit->options.channel_max, .frame_max = FRAME_LIMIT};

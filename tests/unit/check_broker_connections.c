@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* connection_max counts every descriptor that clients hold, also of those that are being shown out. */
+/* Limits. connection_max counts every descriptor that clients hold, also of those that are being shown out. */
 #include "unit/broker_kit.h"
 
 #include "suite.h"
@@ -24,7 +24,7 @@ static void setup(void)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     broking_begin(&kit);
-    kit.options.connection_max = MAX;
+    kit.options.connection_max = kit.options.consumer_max = kit.options.queue_max = MAX;
     broking_open(&kit);
     address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, length), 0);
@@ -115,6 +115,50 @@ START_TEST(the_broker_ends_while_they_leave)
 }
 END_TEST
 
+START_TEST(consumers_of_a_connection)
+{
+    struct raw_client client, other;
+    amqp_basic_cancel_t cancel = {.consumer_tag = amqp_span(span_str("0"))};
+    amqp_basic_consume_t consume = {.queue = amqp_span(span_str("q")), .consumer_tag = amqp_span(span_str("0"))};
+
+    raw_connect(&kit, &client);
+    raw_connect(&kit, &other);
+    raw_call(&client, 2, AMQP_CHANNEL_OPEN_METHOD, &(amqp_channel_open_t){0}, AMQP_CHANNEL_OPEN_OK_METHOD);
+    raw_declare(&client, "q", false, NULL);
+    for (uint16_t i = 0; i < MAX; i++) {
+        char tag[2] = {(char)('0' + i), '\0'};
+
+        consume.consumer_tag = amqp_span(span_str(tag));
+        raw_call(&client, (uint16_t)(1 + i % 2), AMQP_BASIC_CONSUME_METHOD, &consume, AMQP_BASIC_CONSUME_OK_METHOD);
+    }
+    raw_consume(&other, "q", "c", false); /* it has its own */
+    raw_call(&client, 1, AMQP_BASIC_CANCEL_METHOD, &cancel, AMQP_BASIC_CANCEL_OK_METHOD);
+    consume.consumer_tag = amqp_span(span_str("new"));
+    raw_call(&client, 1, AMQP_BASIC_CONSUME_METHOD, &consume, AMQP_BASIC_CONSUME_OK_METHOD);
+    consume.consumer_tag = amqp_span(span_str("more"));
+    raw_call(&client, 1, AMQP_BASIC_CONSUME_METHOD, &consume, AMQP_CONNECTION_CLOSE_METHOD);
+    ck_assert_uint_eq(((amqp_connection_close_t *)client.method.decoded)->reply_code, REPLY_NOT_ALLOWED);
+    raw_disconnect(&client);
+    raw_disconnect(&other);
+}
+END_TEST
+
+START_TEST(queues_of_a_virtual_host)
+{
+    struct raw_client client;
+    amqp_queue_declare_t declare = {.queue = amqp_span(span_str("another"))};
+
+    raw_connect(&kit, &client);
+    raw_declare(&client, "1", false, NULL);
+    raw_declare(&client, "2", true, NULL);
+    raw_declare(&client, "3", false, NULL);
+    raw_declare(&client, "3", false, NULL);
+    raw_call(&client, 1, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_CHANNEL_CLOSE_METHOD);
+    ck_assert_uint_eq(((amqp_channel_close_t *)client.method.decoded)->reply_code, REPLY_PRECONDITION_FAILED);
+    raw_disconnect(&client);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("broker");
@@ -125,6 +169,8 @@ int main(void)
     tcase_add_test(tests, who_speaks_another_protocol_counts_until_it_is_gone);
     tcase_add_test(tests, who_closes_makes_room_at_once);
     tcase_add_test(tests, the_broker_ends_while_they_leave);
+    tcase_add_test(tests, consumers_of_a_connection);
+    tcase_add_test(tests, queues_of_a_virtual_host);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }

@@ -115,7 +115,7 @@ START_TEST(test_defaults)
     ck_assert_int_eq(broker->heartbeat, 60000);
     ck_assert_int_eq(broker->connection_max, 10000);
     ck_assert_int_eq(broker->queue_max, 10000);
-    ck_assert_int_eq(broker->consumer_max, 1000);
+    ck_assert_int_eq(broker->consumer_max, 10000);
     ck_assert_int_eq(broker->handshake_timeout, 10000);
     ck_assert_int_eq(broker->where.line, 0);
     ck_assert(!broker->tls_verify);

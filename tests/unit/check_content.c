@@ -169,11 +169,11 @@ START_TEST(test_bad_header)
     ck_refused(give(FRAME_HEADER, "\0\x3c\0\0\0\0\0\0\0\0\0\0\0", 13), REPLY_SYNTAX_ERROR,
                "SYNTAX_ERROR - a content header of 13 bytes");
     begin();
-    ck_refused(give(FRAME_HEADER, "\0\x32\0\0\0\0\0\0\0\0\0\0\0\0", 14), REPLY_SYNTAX_ERROR,
-               "SYNTAX_ERROR - a content header of class 50, expected basic");
+    ck_refused(give(FRAME_HEADER, "\0\x32\0\0\0\0\0\0\0\0\0\0\0\0", 14), REPLY_UNEXPECTED_FRAME,
+               "UNEXPECTED_FRAME - a content header of class 50, expected basic");
     begin();
-    ck_refused(give(FRAME_HEADER, "\0\x3c\0\1\0\0\0\0\0\0\0\0\0\0", 14), REPLY_SYNTAX_ERROR,
-               "SYNTAX_ERROR - a content header with weight 1");
+    ck_refused(give(FRAME_HEADER, "\0\x3c\0\1\0\0\0\0\0\0\0\0\0\0", 14), REPLY_UNEXPECTED_FRAME,
+               "UNEXPECTED_FRAME - a content header with weight 1");
     begin();
     ck_refused(give(FRAME_HEADER, "\0\x3c\0\0\0\0\0\0\0\0\0\0\0\1", 14), REPLY_SYNTAX_ERROR,
                "SYNTAX_ERROR - unknown property flags 0x0001");

@@ -118,7 +118,11 @@ START_TEST(connections_are_listed_and_closed)
     raw_connect(&kit, &client);
     ask("{\"command\":\"connections\"}");
     ck_assert_ptr_nonnull(strstr(answer, "\"state\":\"open\",\"user\":\"guest\",\"vhost\":\"/\",\"channels\":1"));
+    ck_assert_ptr_nonnull(strstr(answer, " - raw client\",\"connection_name\":\"raw client\""));
     ck_assert_str_eq(ask("{\"command\":\"connections\",\"vhost\":\"elsewhere\"}"), "{\"ok\":true,\"result\":[]}\n");
+    ck_assert_str_eq(
+        ask("{\"command\":\"close-connections\",\"vhost\":\"/\",\"name\":\"another\",\"reason\":\"enough\"}"),
+        "{\"ok\":true,\"result\":0}\n");
     ck_assert_str_eq(ask("{\"command\":\"close-connections\",\"vhost\":\"/\",\"reason\":\"enough\"}"),
                      "{\"ok\":true,\"result\":1}\n");
     raw_expect(&client, AMQP_CONNECTION_CLOSE_METHOD);
