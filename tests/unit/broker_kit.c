@@ -42,7 +42,7 @@ void broking_begin(struct broker_kit *kit)
                                    .channel_max = 2047,
                                    .connection_max = 100,
                                    .queue_max = 20000,
-                                   .consumer_max = 1000,
+                                   .consumer_max = 100000,
                                    .handshake_timeout = 60000,
                                }};
     if (getenv("KIT_LOG") == NULL)
