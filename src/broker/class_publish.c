@@ -80,7 +80,8 @@ static int publish_check(struct peer_channel *channel, const struct message *mes
     if (HARK_LIKELY((message->properties.flags & (PROPERTY_USER_ID | PROPERTY_EXPIRATION)) == 0))
         return 0;
     message_properties(message, &properties);
-    if ((properties.flags & PROPERTY_USER_ID) != 0 && !span_is(properties.user_id, user))
+    if ((properties.flags & PROPERTY_USER_ID) != 0 && !span_is(properties.user_id, user) &&
+        !user_has_tag(channel->peer->user, "impersonator"))
         return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH_METHOD,
                          "user_id property set to '%.*s' but authenticated user was '%s'",
                          (int)(properties.user_id.length < 80 ? properties.user_id.length : 80),

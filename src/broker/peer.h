@@ -48,7 +48,7 @@ struct peer {
     struct link *link;
     enum peer_state state;
     bool trusted;
-    char name[256];          /* from where to where, and " - " with the name that the client gives itself, */
+    char name[256];          /* where it comes from, and behind " - " the name that the client gives itself, */
     const char *client_name; /* which is here; empty: none */
     struct user *user;
     struct vhost *vhost;

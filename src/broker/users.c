@@ -115,6 +115,21 @@ const char *user_tags(const struct user *user)
     return user->tags != NULL ? user->tags : "";
 }
 
+bool user_has_tag(const struct user *user, const char *tag)
+{
+    static const char between[] = ", \t";
+    const char *at = user_tags(user);
+
+    for (at += strspn(at, between); *at != '\0'; at += strspn(at, between)) {
+        size_t length = strcspn(at, between);
+
+        if (length == strlen(tag) && memcmp(at, tag, length) == 0)
+            return true;
+        at += length;
+    }
+    return false;
+}
+
 static struct grant *user_grant(const struct user *user, const char *vhost)
 {
     struct grant *grant;

@@ -55,6 +55,7 @@ void user_drop(struct user *user);
 
 const char *user_name(const struct user *user);
 const char *user_tags(const struct user *user);
+bool user_has_tag(const struct user *user, const char *tag);
 /* Has a permission in the virtual host, be it to do nothing. */
 bool user_may_enter(const struct user *user, const char *vhost);
 /* The empty name is the default exchange's, which RabbitMQ's patterns know as amq.default. */

@@ -178,6 +178,10 @@ START_TEST(test_put)
     ck_assert(!logs_in_from("alice", "new", false));
     ck_assert_ptr_null(users_known(users, span_str("alice"), false));
     ck_assert_str_eq(user_tags(alice), "monitoring");
+    ck_assert(user_has_tag(alice, "monitoring"));
+    ck_assert(!user_has_tag(alice, "monitor"));
+    ck_assert(!user_has_tag(alice, "monitoring2"));
+    ck_assert(!user_has_tag(alice, ""));
     ck_assert(user_may_enter(alice, "/"));
     user_drop(alice);
 }

@@ -54,6 +54,15 @@ def test_user_id_of_somebody_else(ch, user, name):
                     "basic.publish")
 
 
+@pytest.mark.parametrize("tags", ["impersonator", "monitoring,impersonator"])
+def test_an_impersonator_may_be_anybody(broker, connect, tags):
+    broker.add_user("actor", tags=tags)
+    ch = connect(user="actor", password="actor").channel()
+    ch.declare("q")
+    ch.publish("", "q", "x", user_id="somebody")
+    assert ch.get_soon("q").message.properties == {"user_id": "somebody"}
+
+
 def test_error_of_one_publish_stops_those_behind_it(ch):
     ch.declare("q")
     ch.call("confirm.select")

@@ -179,8 +179,8 @@ class Embedded(Broker):
     def delete_vhost(self, name):
         self.ask("delete-vhost", name=name)
 
-    def add_user(self, name, password=None, configure=".*", write=".*", read=".*"):
-        self.ask("put-user", name=name, password=password or name)
+    def add_user(self, name, password=None, configure=".*", write=".*", read=".*", tags=""):
+        self.ask("put-user", name=name, password=password or name, tags=tags)
         self.ask("permit", user=name, vhost=self.vhost, configure=configure, write=write, read=read)
 
     def queues(self):

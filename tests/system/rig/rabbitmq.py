@@ -238,11 +238,12 @@ class RabbitMQ(Broker):
     def delete_vhost(self, name):
         self.evaluate('rabbit_vhost:delete(<<"%s">>, <<"rig">>).' % name)
 
-    def add_user(self, name, password=None, configure=".*", write=".*", read=".*"):
+    def add_user(self, name, password=None, configure=".*", write=".*", read=".*", tags=""):
         self.evaluate(
             'catch rabbit_auth_backend_internal:add_user(<<"{0}">>, <<"{1}">>, <<"rig">>), '
+            'rabbit_auth_backend_internal:set_tags(<<"{0}">>, [{6}], <<"rig">>), '
             'rabbit_auth_backend_internal:set_permissions(<<"{0}">>, <<"{2}">>, <<"{3}">>, <<"{4}">>, <<"{5}">>, '
-            '<<"rig">>).'.format(name, password or name, self.vhost, configure, write, read))
+            '<<"rig">>).'.format(name, password or name, self.vhost, configure, write, read, tags))
 
     def queues(self):
         found = json.loads(self.evaluate(QUEUES.format(vhost=self.vhost)))
