@@ -216,7 +216,7 @@ static void write_record(void)
     size_t length;
 
     read_record(&record, logger.record);
-    length = log_format_record(logger.output.format, logger.output.colour, &record, logger.line);
+    length = log_format_record(logger.output.format, logger.output.dress, &record, logger.line);
     if (logger.output.format == LOG_FORMAT_JOURNALD || length > sizeof(logger.batch)) {
         write_batch();
         write_out(logger.line, length);
@@ -369,7 +369,7 @@ void log_stop(void)
     }
     logger.started = false;
     logger.output.format = LOG_FORMAT_TEXT;
-    logger.output.colour = false;
+    logger.output.dress = LOG_DRESS_NONE;
 }
 
 /* Without the thread: on the spot, but not if that would mean to wait. */
@@ -380,7 +380,8 @@ static void write_directly(enum log_level level, const char *message, size_t len
     char line[LOG_LINE_SIZE];
 
     clock_gettime(CLOCK_REALTIME, &record.time);
-    length = log_format_record(LOG_FORMAT_TEXT, false, &record, line);
+    length = log_format_record(
+        LOG_FORMAT_TEXT, log_is_journal_stream(logger.output.fd) ? LOG_DRESS_PRIORITY : LOG_DRESS_NONE, &record, line);
     (void)log_output_write(&logger.output, line, length, 0);
 }
 

@@ -19,7 +19,14 @@ enum style {
 };
 
 static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
-static const int level_priorities[] = {3, 4, 5, 6, 7};
+/* Of syslog(3), as the journal and sd-daemon(3) have them. */
+static const char *const level_priorities[] = {"3", "4", "5", "6", "7"};
+static const char *const level_prefixes[] = {"<3>", "<4>", "<5>", "<6>", "<7>"};
+
+const char *log_prefix(int fd, enum log_level level)
+{
+    return log_is_journal_stream(fd) ? level_prefixes[level] : "";
+}
 
 static void put(struct sink *sink, const char *text, size_t length)
 {
@@ -232,11 +239,9 @@ static void format_json(struct sink *sink, const struct log_record *record)
  * other form, but ours are escaped, as journalctl would hide them as "blob data" otherwise.) */
 static void format_journald(struct sink *sink, const struct log_record *record)
 {
-    char priority[32];
-
-    snprintf(priority, sizeof(priority), "PRIORITY=%d\n", level_priorities[record->level]);
-    puts_to(sink, priority);
-    puts_to(sink, "SYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=");
+    puts_to(sink, "PRIORITY=");
+    puts_to(sink, level_priorities[record->level]);
+    puts_to(sink, "\nSYSLOG_IDENTIFIER=harkd\nHARK_PROCESS=");
     puts_to(sink, record->who);
     puts_to(sink, "\nMESSAGE=");
     put_styled(sink, STYLE_PLAIN, record->message);
@@ -258,10 +263,12 @@ static void format_journald(struct sink *sink, const struct log_record *record)
     }
 }
 
-size_t log_format_record(enum log_format format, bool colour, const struct log_record *record, char *to)
+size_t log_format_record(enum log_format format, enum log_dress dress, const struct log_record *record, char *to)
 {
     struct sink sink = {.at = to, .end = to + LOG_LINE_SIZE - 1};
 
+    if (dress == LOG_DRESS_PRIORITY)
+        puts_to(&sink, level_prefixes[record->level]);
     switch (format) {
     case LOG_FORMAT_LOGFMT:
         format_logfmt(&sink, record);
@@ -274,7 +281,7 @@ size_t log_format_record(enum log_format format, bool colour, const struct log_r
         break;
     case LOG_FORMAT_AUTO:
     case LOG_FORMAT_TEXT:
-        format_text(&sink, colour, record);
+        format_text(&sink, dress == LOG_DRESS_COLOUR, record);
         break;
     }
     *sink.at++ = '\n';

@@ -18,9 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* systemd names the stream that it connected to us; if standard error is still that one, nobody
- * else sees it. */
-static bool is_journal_stream(int fd)
+bool log_is_journal_stream(int fd)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     unsigned long long device, inode;
@@ -55,14 +53,19 @@ int log_output_open(struct log_output *output, enum log_format format, int fd, c
     *output = (struct log_output){.format = format, .fd = fd, .journal = -1};
     snprintf(output->journal_path, sizeof(output->journal_path), "%s", journal_path);
     if (automatic)
-        output->format = is_journal_stream(fd) ? LOG_FORMAT_JOURNALD : LOG_FORMAT_TEXT;
+        output->format = log_is_journal_stream(fd) ? LOG_FORMAT_JOURNALD : LOG_FORMAT_TEXT;
     if (output->format == LOG_FORMAT_JOURNALD && connect_journal(output) != 0) {
         if (!automatic)
             return -1;
         output->format = LOG_FORMAT_TEXT;
     }
-    output->colour = output->format == LOG_FORMAT_TEXT && isatty(fd) && getenv("NO_COLOR") == NULL && term != NULL &&
-                     strcmp(term, "dumb") != 0;
+    if (output->format == LOG_FORMAT_JOURNALD)
+        return 0;
+    if (log_is_journal_stream(fd))
+        output->dress = LOG_DRESS_PRIORITY;
+    else if (output->format == LOG_FORMAT_TEXT && isatty(fd) && getenv("NO_COLOR") == NULL && term != NULL &&
+             strcmp(term, "dumb") != 0)
+        output->dress = LOG_DRESS_COLOUR;
     return 0;
 }
 

@@ -25,21 +25,27 @@ struct log_record {
     } fields[LOG_FIELDS_MAX];
 };
 
+/* What a line gets besides its text: colours (of the text format) for a terminal, or sd-daemon(3)'s "<3>" in front, by
+ * which journald knows the priority of what comes over a stream. */
+enum log_dress { LOG_DRESS_NONE, LOG_DRESS_COLOUR, LOG_DRESS_PRIORITY };
+
 /* One line with its newline (journald: one datagram) into `to`, which has LOG_LINE_SIZE bytes;
  * returns the length. `format` is not LOG_FORMAT_AUTO. */
-size_t log_format_record(enum log_format format, bool colour, const struct log_record *record, char *to);
+size_t log_format_record(enum log_format format, enum log_dress dress, const struct log_record *record, char *to);
 
 /* Where lines go. All calls but the first come from one thread. */
 struct log_output {
     enum log_format format; /* resolved, never AUTO */
     int fd;
-    bool colour;
+    enum log_dress dress;
     int journal; /* socket, -1 unless the format is journald */
     char journal_path[108];
 };
 /* 0, or -1 with errno if journald was asked for and cannot be reached. */
 int log_output_open(struct log_output *output, enum log_format format, int fd, const char *journal_path) HARK_MUSTCHECK;
 void log_output_close(struct log_output *output);
+/* systemd names the stream that it connected to us: true if the descriptor is still that one. */
+bool log_is_journal_stream(int fd);
 /* Writes one datagram or some whole lines; waits for the other side at most `wait_ms`. How many
  * bytes were taken: all of them also when the other side is gone for good and they are lost; less
  * when it is stuck. */

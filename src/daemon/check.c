@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/check.h"
 
+#include "base/log.h"
 #include "base/settings.h"
 #include "daemon/check_private.h"
 #include "daemon/routes.h"
@@ -11,12 +12,15 @@
 #include <string.h>
 #include <unistd.h>
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
-                va_list args) HARK_PRINTF(5, 0);
+static void say(struct check *check, enum log_level level, const struct config_where *where, int line,
+                const char *format, va_list args) HARK_PRINTF(5, 0);
 
-static void say(struct check *check, const char *kind, const struct config_where *where, int line, const char *format,
-                va_list args)
+static void say(struct check *check, enum log_level level, const struct config_where *where, int line,
+                const char *format, va_list args)
 {
+    static const char *const kinds[] = {
+        [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "note"};
+    const char *prefix = log_prefix(fileno(check->out), level), *kind = kinds[level];
     char text[2048];
 
     vsnprintf(text, sizeof(text), format, args);
@@ -26,9 +30,9 @@ static void say(struct check *check, const char *kind, const struct config_where
     if (line == 0)
         line = where->line;
     if (line > 0)
-        fprintf(check->out, "%s:%d: %s %s: %s\n", where->file, line, where->label, kind, text);
+        fprintf(check->out, "%s%s:%d: %s %s: %s\n", prefix, where->file, line, where->label, kind, text);
     else
-        fprintf(check->out, "%s: %s %s: %s\n", where->file, where->label, kind, text);
+        fprintf(check->out, "%s%s: %s %s: %s\n", prefix, where->file, where->label, kind, text);
 }
 
 void check_error(struct check *check, const struct config_where *where, int line, const char *format, ...)
@@ -37,7 +41,7 @@ void check_error(struct check *check, const struct config_where *where, int line
 
     check->errors++;
     va_start(args, format);
-    say(check, "error", where, line, format, args);
+    say(check, LOG_LEVEL_ERROR, where, line, format, args);
     va_end(args);
 }
 
@@ -47,7 +51,7 @@ void check_warn(struct check *check, const struct config_where *where, int line,
 
     check->warnings++;
     va_start(args, format);
-    say(check, "warning", where, line, format, args);
+    say(check, LOG_LEVEL_WARNING, where, line, format, args);
     va_end(args);
 }
 
@@ -57,7 +61,7 @@ void check_note(struct check *check, const struct config_where *where, int line,
 
     check->notes++;
     va_start(args, format);
-    say(check, "note", where, line, format, args);
+    say(check, LOG_LEVEL_NOTICE, where, line, format, args);
     va_end(args);
 }
 

@@ -9,11 +9,14 @@
 #include "daemon/standalone.h"
 #include "daemon/supervisor.h"
 
+#include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #ifndef HARK_CONFIGURATION
 #define HARK_CONFIGURATION "/etc/hark/hark.ini"
@@ -57,15 +60,31 @@ struct options {
     int log, log_level;
 };
 
+/* There is no log yet: the journal learns how grave it is all the same. */
+static void complain(const char *format, ...) HARK_PRINTF(1, 2);
+
+static void complain(const char *format, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "%sharkd: ", log_prefix(STDERR_FILENO, LOG_LEVEL_ERROR));
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
 static int options_word(const char *given, const char *const *words)
 {
+    char known[100];
+    size_t used = 0;
+
     for (int i = 0; words[i] != NULL; i++)
         if (strcmp(given, words[i]) == 0)
             return i;
-    fprintf(stderr, "harkd: \"%s\": expected", given);
     for (int i = 0; words[i] != NULL; i++)
-        fprintf(stderr, "%s %s", i > 0 ? "," : "", words[i]);
-    fprintf(stderr, "\n");
+        used += (size_t)snprintf(known + used, sizeof(known) - used, "%s %s", i > 0 ? "," : "", words[i]);
+    complain("\"%s\": expected%s", given, known);
     return -1;
 }
 
@@ -74,7 +93,7 @@ static int options_defaults(const struct options *options)
     if (!options->standalone) {
         config_print_defaults(stdout);
     } else if (standalone_print(stdout) != 0) {
-        fprintf(stderr, "harkd: there is no place for the data: set STATE_DIRECTORY, XDG_DATA_HOME or HOME\n");
+        complain("there is no place for the data: set STATE_DIRECTORY, XDG_DATA_HOME or HOME");
         return EX_OSERR;
     }
     return EX_OK;
@@ -98,9 +117,10 @@ static int options_parse(struct options *options, int argc, char **argv)
         {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
         {NULL, 0, NULL, 0},
     };
+    char name[100];
     int option;
 
-    while ((option = getopt_long(argc, argv, "c:hv", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":c:hv", known, NULL)) != -1) {
         switch (option) {
         case 'c':
             options->path = optarg;
@@ -140,20 +160,26 @@ static int options_parse(struct options *options, int argc, char **argv)
             options->log_level = LOG_LEVEL_DEBUG;
             break;
         default:
-            fprintf(stderr, "harkd: see harkd --help\n");
+            if (optopt > 0 && optopt < OPTION_CHECK)
+                snprintf(name, sizeof(name), "-%c", optopt);
+            else
+                snprintf(name, sizeof(name), "%s", argv[optind - 1]);
+            complain(option == ':' ? "%s wants an argument; see harkd --help"
+                                   : "there is no option %s, or not with an argument; see harkd --help",
+                     name);
             return EX_USAGE;
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "harkd: unexpected argument \"%s\"; see harkd --help\n", argv[optind]);
+        complain("unexpected argument \"%s\"; see harkd --help", argv[optind]);
         return EX_USAGE;
     }
     if (options->exchange != NULL && options->explain == NULL) {
-        fprintf(stderr, "harkd: --exchange goes with --explain; see harkd --help\n");
+        complain("--exchange goes with --explain; see harkd --help");
         return EX_USAGE;
     }
     if (options->standalone && options->path != NULL) {
-        fprintf(stderr, "harkd: --standalone takes no configuration; see harkd --help\n");
+        complain("--standalone takes no configuration; see harkd --help");
         return EX_USAGE;
     }
     if (options->defaults)
@@ -166,7 +192,7 @@ static int options_printed(int status)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
-    perror("harkd: standard output");
+    complain("standard output: %s", strerror(errno));
     return EX_IOERR;
 }
 
@@ -176,7 +202,7 @@ static struct config *options_read(const struct supervisor_options *options)
     struct config *config = supervisor_read(options, &errors);
 
     for (size_t i = 0; config == NULL && i < errors.count && i < INI_ERRORS_MAX; i++)
-        fprintf(stderr, "%s\n", errors.lines[i]);
+        fprintf(stderr, "%s%s\n", log_prefix(STDERR_FILENO, LOG_LEVEL_ERROR), errors.lines[i]);
     ini_errors_free(&errors);
     return config;
 }

@@ -35,7 +35,7 @@ static const char *formatted(enum log_format format, const char *message, size_t
         record.fields[0].name = span_str(name);
         record.fields[0].value = span_str(value);
     }
-    line[log_format_record(format, false, &record, line)] = '\0';
+    line[log_format_record(format, LOG_DRESS_NONE, &record, line)] = '\0';
     return line;
 }
 
@@ -74,7 +74,7 @@ START_TEST(dates)
     for (size_t i = 0; i < HARK_COUNT(known); i++) {
         struct log_record record = {.time = {.tv_sec = known[i].seconds}, .who = "w"};
 
-        log_format_record(LOG_FORMAT_TEXT, false, &record, line);
+        log_format_record(LOG_FORMAT_TEXT, LOG_DRESS_NONE, &record, line);
         ck_assert_msg(strncmp(line, known[i].text, 19) == 0, "%.19s is not %s", line, known[i].text);
     }
 }
@@ -90,7 +90,7 @@ START_TEST(longest_line_fits)
     record.fields[0].name = span_str("v");
     record.fields[0].value = span_of(value, sizeof(value));
     for (int format = LOG_FORMAT_TEXT; format <= LOG_FORMAT_JOURNALD; format++) {
-        size_t length = log_format_record((enum log_format)format, true, &record, line);
+        size_t length = log_format_record((enum log_format)format, LOG_DRESS_COLOUR, &record, line);
 
         ck_assert_uint_le(length, sizeof(line));
         ck_assert_int_eq(line[length - 1], '\n');
@@ -324,6 +324,48 @@ END_TEST
 
 /* ---- journald ---- */
 
+/* As if systemd had connected the pipe to the journal. */
+static void be_journal_stream(int fd)
+{
+    char stream[64];
+    struct stat st;
+
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+}
+
+/* Where lines go over the stream after all, the journal still learns their priority: before the log starts, after it
+ * has stopped, in a form that the file asks for, and when journald's socket is not there. */
+START_TEST(journal_stream)
+{
+    static const enum log_format forms[] = {LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON};
+    static const char *const warned[] = {"\n<4>2", "\n<4>2", "\n<4>time=", "\n<4>{\"time\":"};
+
+    pipe_setup();
+    ck_assert_int_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    ck_assert_str_eq(log_prefix(STDERR_FILENO, LOG_LEVEL_ERROR), "");
+    be_journal_stream(STDERR_FILENO);
+    ck_assert_str_eq(log_prefix(STDERR_FILENO, LOG_LEVEL_ERROR), "<3>");
+    ck_assert_str_eq(log_prefix(STDIN_FILENO, LOG_LEVEL_ERROR), "");
+    log_error("before");
+    read_until("before\n");
+    ck_assert_int_eq(strncmp(got, "<3>2", 4), 0);
+    for (size_t i = 0; i < HARK_COUNT(forms); i++) {
+        got_length = 0;
+        ck_assert_int_eq(log_start_to(forms[i], LOG_LEVEL_INFO, STDERR_FILENO, NO_JOURNAL), 0);
+        log_notice("first");
+        log_warning("second %zu", i);
+        log_stop();
+        log_info("after");
+        read_until("after\n");
+        ck_assert_int_eq(strncmp(got, "<5>", 3), 0);
+        ck_assert_msg(strstr(got, warned[i]) != NULL, "%s", got);
+        ck_assert_ptr_nonnull(strstr(got, "\n<6>2"));
+    }
+}
+END_TEST
+
 static void receive_until(int journal, const char *end)
 {
     static char datagram[LOG_LINE_SIZE];
@@ -362,8 +404,7 @@ START_TEST(journald)
     read_until("to the pipe\n");
     log_stop();
 
-    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-    setenv("JOURNAL_STREAM", stream, 1);
+    be_journal_stream(ends[1]);
     ck_assert_int_eq(log_start_to(LOG_FORMAT_AUTO, LOG_LEVEL_INFO, ends[1], address.sun_path), 0);
     log_at(LOG_LEVEL_ERROR, fields, "it\nfailed");
     n = recv(journal, datagram, sizeof(datagram) - 1, 0);
@@ -440,6 +481,7 @@ int main(void)
     tcase_add_test(tcase, reader_gone);
     tcase_add_test(tcase, forked);
     tcase_add_test(tcase, unstarted);
+    tcase_add_test(tcase, journal_stream);
     tcase_add_test(tcase, journald);
     tcase_add_test(tcase, long_messages);
     tcase_add_test(tcase, rate_limit);

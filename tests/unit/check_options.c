@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #define GOOD \
     "[hark]\nurl = amqp://127.0.0.1:1/v\n[exchange e]\n[queue q]\nbind = e a.#\n[listener l]\nmodule = log\nqueue = q\non = a.*\n"
 
+static bool journal; /* standard output and error go to the journal, as under systemd */
 static char printed[1 << 17], file[] = "/tmp/check_options.XXXXXX";
 
 static void write_file(const char *text)
@@ -33,6 +35,8 @@ static int run_to(const char *output, const char *const *arguments)
     char *argv[16] = {strdup("harkd")};
     int ends[2], argc = 1, status;
     size_t length = 0;
+    char stream[64];
+    struct stat st;
     ssize_t n;
     pid_t child;
 
@@ -44,6 +48,11 @@ static int run_to(const char *output, const char *const *arguments)
     if (child == 0) {
         dup2(output != NULL ? open(output, O_WRONLY) : ends[1], STDOUT_FILENO);
         dup2(ends[1], STDERR_FILENO);
+        if (journal) {
+            fstat(ends[1], &st);
+            snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+            setenv("JOURNAL_STREAM", stream, 1);
+        }
         status = options_run(argc, argv);
         fflush(stdout);
         _exit(status);
@@ -87,6 +96,11 @@ START_TEST(wrong_arguments)
     has("--bogus");
     has("harkd --help");
     ck_assert_int_eq(RUN("-c"), EX_USAGE);
+    has("-c wants an argument");
+    ck_assert_int_eq(RUN("--check=x"), EX_USAGE);
+    has("--check=x");
+    ck_assert_int_eq(RUN("-x"), EX_USAGE);
+    has("no option -x");
     ck_assert_int_eq(RUN("--log-level", "loud"), EX_USAGE);
     has("\"loud\": expected error, warning, notice, info, debug");
     ck_assert_int_eq(RUN("--log", "syslog"), EX_USAGE);
@@ -111,6 +125,30 @@ START_TEST(checks)
     has("/nonexistent/hark.ini");
     /* And it does not start with such a file either. */
     ck_assert_int_eq(RUN("-c", "/nonexistent/hark.ini"), 1);
+}
+END_TEST
+
+/* What is said before there is a log has its priority, too. */
+START_TEST(journal_priorities)
+{
+    journal = true;
+    write_file(GOOD "comand = x\n[queue q]\n");
+    ck_assert_int_eq(RUN("-c", "FILE"), 1);
+    ck_assert_int_eq(strncmp(printed, "<3>/tmp/check_options", 21), 0);
+    has("\n<3>/tmp/check_options");
+    unlink(file);
+    strcpy(file, "/tmp/check_options.XXXXXX");
+    write_file(GOOD "emit = nowhere x\n[queue lonely]\n");
+    ck_assert_int_eq(RUN("-c", "FILE", "--check"), 0);
+    has("<4>/tmp/check_options");
+    has("<5>/tmp/check_options");
+    unlink(file);
+    ck_assert_int_eq(RUN("--log", "syslog"), EX_USAGE);
+    has("<3>harkd: \"syslog\": expected auto, text");
+    ck_assert_int_eq(RUN("--bogus"), EX_USAGE);
+    has("<3>harkd: there is no option --bogus");
+    ck_assert_int_eq(RUN("stray"), EX_USAGE);
+    has("<3>harkd: unexpected argument");
 }
 END_TEST
 
@@ -172,6 +210,7 @@ int main(void)
     tcase_add_test(tcase, tells);
     tcase_add_test(tcase, wrong_arguments);
     tcase_add_test(tcase, checks);
+    tcase_add_test(tcase, journal_priorities);
     tcase_add_test(tcase, explains);
     tcase_add_test(tcase, standalone);
     tcase_add_test(tcase, full_disk);
