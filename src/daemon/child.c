@@ -83,6 +83,7 @@ static void child_leave_supervisor(struct child *child)
     for (size_t i = 0; i < HARK_COUNT(supervisor->signals); i++)
         event_free(supervisor->signals[i]);
     event_free(supervisor->tick);
+    event_free(supervisor->status_timer);
     for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next) {
         if (generation->timer != NULL)
             event_free(generation->timer);
@@ -359,7 +360,7 @@ void child_died(struct child *child, int status)
         log_info("worker %u: pid %d left", child->number, (int)child->pid);
     if (slot_kill_groups(child->slot) > 0)
         log_warning("worker %u: killed the programs that it left behind", child->number);
-    watch_remember(child);
+    status_remember(child);
     child->pid = 0;
     if (told)
         return;

@@ -163,11 +163,13 @@ static void embedded_settle(evutil_socket_t fd, short what, void *arg)
     (void)arg; /* that the loop turns is all */
 }
 
-/* Now and then; and once more when nothing happens any longer. */
+/* Now and then; and once more when nothing happens any longer. The supervisor is woken for what is not just traffic. */
 static void embedded_figures(struct embedded *embedded)
 {
     struct slot_figures *figures = &embedded->start->slot->figures;
     struct broker_status status;
+    uint64_t alarm;
+    bool news;
     int64_t now = loop_now(embedded->loop), age = now - embedded->figures_at;
 
     if (age < FIGURES_MS) {
@@ -177,13 +179,17 @@ static void embedded_figures(struct embedded *embedded)
     }
     embedded->figures_at = now;
     broker_status(embedded->broker, &status);
+    alarm = status.alarm == NULL ? 0 : strcmp(status.alarm, "memory") == 0 ? 1 : 2;
+    news = figures->connections != status.connections || figures->queues != status.queues || figures->alarm != alarm;
     slot_gauge(&figures->connections, status.connections);
     slot_gauge(&figures->channels, status.channels);
     slot_gauge(&figures->queues, status.queues);
     slot_gauge(&figures->ready, status.ready);
     slot_gauge(&figures->unacked, status.unacked);
     slot_gauge(&figures->memory, status.memory);
-    slot_gauge(&figures->alarm, status.alarm == NULL ? 0 : strcmp(status.alarm, "memory") == 0 ? 1 : 2);
+    slot_gauge(&figures->alarm, alarm);
+    if (news)
+        slot_wake(embedded->start->slot);
 }
 
 /* ---- from start to end ---- */

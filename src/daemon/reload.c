@@ -357,6 +357,7 @@ void reload(struct supervisor *supervisor)
         reload_over(supervisor);
         return;
     }
+    status_extend(supervisor);
     generation_set_timer(supervisor->incoming, RELOAD_PATIENCE);
     keeper_reload(supervisor->keeper);
     reload_start(supervisor);

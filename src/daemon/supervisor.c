@@ -54,7 +54,7 @@ void supervisor_check(struct supervisor *supervisor)
         supervisor->greeted = true;
         standalone_greet(supervisor->current->config);
     }
-    watch_status(supervisor);
+    status_check(supervisor);
     generations_reap(supervisor);
     if (supervisor->reload_again)
         reload(supervisor);
@@ -73,7 +73,8 @@ void supervisor_stop(struct supervisor *supervisor)
     }
     supervisor->stopping = true;
     supervisor->incoming = NULL;
-    notify_send(&supervisor->notify, "STOPPING=1\nSTATUS=Draining");
+    notify_send(&supervisor->notify, "STOPPING=1");
+    status_extend(supervisor);
     log_notice("draining");
     for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next)
         generation_retire(generation);
@@ -149,8 +150,16 @@ static void supervisor_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     watch(supervisor);
+    status_extend(supervisor);
     supervisor_check(supervisor);
     supervisor_arm(supervisor);
+}
+
+static void supervisor_status(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    status_check(arg);
 }
 
 /* ---- from start to end ---- */
@@ -173,7 +182,8 @@ static int supervisor_open(struct supervisor *supervisor, int64_t dedup_entries)
     if (supervisor->crashes == NULL || supervisor->base == NULL)
         return -1;
     supervisor->tick = evtimer_new(supervisor->base, supervisor_tick, supervisor);
-    if (supervisor->tick == NULL)
+    supervisor->status_timer = evtimer_new(supervisor->base, supervisor_status, supervisor);
+    if (supervisor->tick == NULL || supervisor->status_timer == NULL)
         return -1;
     for (size_t i = 0; i < HARK_COUNT(signals); i++) {
         supervisor->signals[i] = evsignal_new(supervisor->base, signals[i], supervisor_signal, supervisor);
@@ -197,6 +207,8 @@ static void supervisor_close(struct supervisor *supervisor)
             event_free(supervisor->signals[i]);
     if (supervisor->tick != NULL)
         event_free(supervisor->tick);
+    if (supervisor->status_timer != NULL)
+        event_free(supervisor->status_timer);
     if (supervisor->base != NULL)
         event_base_free(supervisor->base);
     crashes_close(supervisor->crashes);
@@ -239,6 +251,7 @@ int supervisor_run(struct config *config, const struct supervisor_options *optio
         supervisor.status = EX_OSERR;
         supervisor_stop(&supervisor);
     }
+    status_extend(&supervisor);
     supervisor_arm(&supervisor);
     supervisor_check(&supervisor);
     if ((supervisor.generations != NULL || !keeper_stop(supervisor.keeper)) && event_base_loop(supervisor.base, 0) < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What supervisor.c, child.c, keeper.c, reload.c and watch.c share. */
+/* What supervisor.c, child.c, keeper.c, reload.c, status.c and watch.c share. */
 #ifndef DAEMON_SUPERVISOR_PRIVATE_H
 #define DAEMON_SUPERVISOR_PRIVATE_H
 
@@ -58,6 +58,7 @@ struct keeper {
     struct event *timer;   /* when it is killed, having been told to leave */
     uint64_t reloads;      /* how often it has been told to read its configuration, in its present life */
     int64_t drain_timeout; /* ms */
+    uint64_t work;         /* what its process had done when status.c last looked */
     bool leaving;
 };
 
@@ -66,7 +67,7 @@ struct supervisor {
     struct keeper *keeper; /* NULL: there is no embedded broker */
     struct notify notify;
     struct event_base *base;
-    struct event *signals[4], *tick;
+    struct event *signals[4], *tick, *status_timer;
     struct generation *generations; /* all of them, the newest first */
     struct generation *current;     /* does the work */
     struct generation *incoming;    /* is to replace it, or NULL */
@@ -79,7 +80,8 @@ struct supervisor {
     int64_t watched; /* ms: when the watch last looked */
     int status;
     uint64_t past[8]; /* the figures of workers that have ended */
-    char said[400];   /* the last STATUS= */
+    char said[700];   /* the last STATUS= */
+    int64_t said_at;  /* ms: when; 0: nothing yet */
 };
 
 #define EACH_CHILD(of, each) \
@@ -127,10 +129,13 @@ void keeper_close(struct keeper *keeper);
 /* Looks at all workers, asks those that stand still, kills those that do not answer, and feeds the
  * watchdog. */
 void watch(struct supervisor *supervisor);
-void watch_status(struct supervisor *supervisor);          /* STATUS=, if it has changed */
-void watch_remember(const struct child *child);            /* its figures, before its slot goes */
 int64_t watch_period(const struct supervisor *supervisor); /* ms to the next look; 0: never */
 void watch_wake(struct supervisor *supervisor);            /* something stirs: looks often again */
+
+/* ---- status.c ---- */
+void status_check(struct supervisor *supervisor);  /* STATUS=, if it has changed: soon */
+void status_remember(const struct child *child);   /* its figures, before its slot goes */
+void status_extend(struct supervisor *supervisor); /* when something that takes its time begins, and at each look */
 
 /* ---- reload.c ---- */
 struct generation *generation_new(struct supervisor *supervisor, struct config *config);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor's eye on its workers: do they still move, and what are they doing?
+ * The supervisor's eye on its workers: do they still move?
  *
  * A worker's loop counts its turns in shared memory, and its consumers their signs of life; an idle
  * worker counts nothing. So the supervisor looks at the counters now and then, and only a worker
@@ -19,10 +19,7 @@
 
 #include "base/log.h"
 
-#include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #define PERIOD_MAX 10000 /* ms between two looks when nothing asks for more */
@@ -171,95 +168,4 @@ void watch(struct supervisor *supervisor)
     if (well && supervisor->notify.watchdog_ms > 0)
         notify_send(&supervisor->notify, "WATCHDOG=1");
     supervisor->asleep = watch_may_all_sleep(supervisor);
-}
-
-/* ---- figures ---- */
-
-enum {
-#define X(name) FIGURE_##name,
-    SLOT_FIGURES(X)
-#undef X
-        FIGURES
-};
-
-static void watch_add(uint64_t *sums, const struct slot *slot)
-{
-#define X(name) sums[FIGURE_##name] += atomic_load_explicit(&slot->figures.name, memory_order_relaxed);
-    SLOT_FIGURES(X)
-#undef X
-}
-
-void watch_remember(const struct child *child)
-{
-    _Static_assert(FIGURES <= HARK_COUNT(child->supervisor->past), "a figure more than there is room for");
-    watch_add(child->supervisor->past, child->slot);
-}
-
-/* What the embedded broker does; nothing without one. */
-static void watch_broker(const struct keeper *keeper, char *to, size_t size)
-{
-    static const char *const held[] = {"", ", publishers are held for want of memory",
-                                       ", publishers are held for want of disk space"};
-    const struct slot_figures *figures;
-    uint64_t alarm;
-
-    to[0] = 0;
-    if (keeper == NULL)
-        return;
-    if (keeper->child.pid == 0 || !child_has_reached(&keeper->child, SLOT_STARTED)) {
-        snprintf(to, size, "broker: starts");
-        return;
-    }
-    figures = &keeper->child.slot->figures;
-    alarm = figures->alarm;
-    snprintf(to, size,
-             "broker: %" PRIu64 " connections, %" PRIu64 " queues, %" PRIu64 " ready, %" PRIu64 " unacknowledged%s",
-             figures->connections, figures->queues, figures->ready, figures->unacked,
-             held[alarm < HARK_COUNT(held) ? alarm : 0]);
-}
-
-void watch_status(struct supervisor *supervisor)
-{
-    uint64_t sums[FIGURES], in_hand = 0, ready = 0, consumers = 0;
-    unsigned workers = 0, connected = 0, blocked = 0;
-    char text[sizeof(supervisor->said)], broker[200];
-
-    if (!notify_wanted(&supervisor->notify) || supervisor->stopping)
-        return;
-    memcpy(sums, supervisor->past, sizeof(sums));
-    EACH_CHILD(supervisor, child)
-    {
-        const struct slot_figures *figures;
-
-        if (child->pid == 0)
-            continue;
-        figures = &child->slot->figures;
-        watch_add(sums, child->slot);
-        in_hand += figures->in_hand;
-        if (child->generation != supervisor->current)
-            continue;
-        workers++;
-        connected += figures->connected != 0 && figures->publishing != 0;
-        blocked += figures->blocked != 0;
-        ready += figures->consumers_ready;
-        consumers += figures->consumers;
-    }
-    watch_broker(supervisor->keeper, broker, sizeof(broker));
-    if (supervisor->current->count == 0 && broker[0] != 0)
-        snprintf(text, sizeof(text), "Serving: %s", broker);
-    else
-        snprintf(text, sizeof(text),
-                 "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64 " consumed, %" PRIu64
-                 " acknowledged, %" PRIu64 " emitted, %" PRIu64 " retried, %" PRIu64 " dead-lettered, %" PRIu64
-                 " in hand%s%s",
-                 blocked > 0                              ? "Blocked by the broker: "
-                 : connected < supervisor->current->count ? "Waiting for the broker: "
-                 : ready < consumers                      ? "Waiting for queues: "
-                                                          : "Consuming: ",
-                 connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked], sums[FIGURE_emitted],
-                 sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker);
-    if (strcmp(text, supervisor->said) == 0)
-        return;
-    memcpy(supervisor->said, text, sizeof(text));
-    notify_send(&supervisor->notify, "STATUS=%s", text);
 }

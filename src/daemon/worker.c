@@ -22,6 +22,18 @@
 
 /* ---- figures ---- */
 
+/* Figures are looked at now and then; that a connection comes or goes is news. */
+static void worker_tell(struct worker *worker, unsigned ready)
+{
+    uint64_t now = (uint64_t)ready << 3 | (unsigned)session_is_open(worker->consuming) << 2 |
+                   (unsigned)session_is_open(worker->publishing) << 1 |
+                   (unsigned)session_is_blocked(worker->publishing);
+
+    if (now != worker->told)
+        slot_wake(worker->start->slot);
+    worker->told = now;
+}
+
 static void worker_figures(struct worker *worker)
 {
     struct slot_figures *figures = &worker->start->slot->figures;
@@ -42,6 +54,7 @@ static void worker_figures(struct worker *worker)
     slot_gauge(&figures->blocked, session_is_blocked(worker->publishing));
     slot_gauge(&figures->consumers, worker->intake_count);
     slot_gauge(&figures->consumers_ready, ready);
+    worker_tell(worker, ready);
     if (dispatcher_has_own_events(worker->dispatcher))
         atomic_store_explicit(&worker->start->slot->own_events, 1, memory_order_relaxed);
     if (counters->consumed != worker->live_deliveries) {
@@ -92,7 +105,6 @@ static void worker_subscribed(void *arg, bool subscribed)
     struct worker *worker = intake->worker;
     bool all = true;
 
-    slot_stir(worker->start->slot);
     intake->subscribed = subscribed;
     intake->was_subscribed |= subscribed;
     if (!subscribed)
@@ -168,7 +180,6 @@ static void worker_consuming_opened(void *arg)
     struct worker *worker = arg;
 
     worker->paused = false;
-    slot_stir(worker->start->slot);
     slot_consumers_live(worker->start->slot);
     if (worker->draining)
         return;
@@ -180,7 +191,6 @@ static void worker_consuming_lost(void *arg, const char *why)
     struct worker *worker = arg;
 
     (void)why;
-    slot_stir(worker->start->slot);
     worker->paused = worker->declared = false;
     /* A broker that comes back empty would refuse what is published before all is declared again. What waits belongs to
      * deliveries of the connection that is gone: nobody is kept waiting but duplicates. */
@@ -207,7 +217,6 @@ static void worker_publishing_opened(void *arg)
 {
     struct worker *worker = arg;
 
-    slot_stir(worker->start->slot);
     dispatcher_set_frame_max(worker->dispatcher, session_frame_max(worker->publishing));
     if (worker->publisher != NULL)
         publisher_session_opened(worker->publisher);
@@ -218,7 +227,6 @@ static void worker_publishing_lost(void *arg, const char *why)
     struct worker *worker = arg;
 
     (void)why;
-    slot_stir(worker->start->slot);
     if (worker->publisher != NULL)
         publisher_session_lost(worker->publisher);
 }
@@ -227,7 +235,6 @@ static void worker_blocked(void *arg, bool blocked, const char *reason)
 {
     struct worker *worker = arg;
 
-    slot_stir(worker->start->slot);
     if (blocked)
         log_warning("the broker blocks publishing (%s): consuming pauses until it has room again", reason);
     else

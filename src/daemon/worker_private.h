@@ -39,6 +39,7 @@ struct worker {
     size_t intake_count;
     struct event *terminate, *control, *redeclare, *deadline;
     uint64_t live_deliveries;
+    uint64_t told;    /* what the supervisor was last woken for */
     unsigned leaving; /* call-backs that the end still waits for */
     bool declared;    /* on this consuming connection everything was declared, or tried */
     bool paused, draining, stop;

@@ -209,6 +209,40 @@ def test_status_has_figures(harkd, notify, client):
                lambda: "figures in STATUS: %s" % notify.values("STATUS")[-3:])
 
 
+def test_status_is_prompt(harkd, notify, broker, client, proxy, scripts):
+    """What harkd does is in its status at once, not at the next look of the watch, which here is every ten seconds."""
+    daemon = harkd(TOPOLOGY + run("e", scripts.recorder("e", HOLD + "\necho out"), "emit = out"), via=proxy,
+                   environment=notify.environment)
+
+    def says(beginning):
+        begin = time.monotonic()
+        wait_until(lambda: notify.values("STATUS") and notify.values("STATUS")[-1].startswith(beginning),
+                   lambda: "%s, in %s" % (beginning, notify.values("STATUS")[-3:]))
+        assert time.monotonic() - begin < 4
+
+    says("Consuming: 1 of 1 workers connected, 1 of 1 consumers")
+    proxy.refuse = True
+    proxy.cut()
+    says("Waiting for the broker: 0 of 1")
+    proxy.refuse = False
+    says("Consuming: 1 of 1")
+    client.publish("events", "k", "m")
+    scripts.wait_seen("e", 1)
+    broker.memory_alarm(True)
+    scripts.touch("go")                     # who publishes hears of the alarm
+    says("Blocked by the broker: ")
+    broker.memory_alarm(False)
+    says("Consuming: 1 of 1")
+    os.remove(scripts.path("go"))
+    client.publish("events", "k", "n")
+    scripts.wait_seen("e", 2)
+    daemon.signal(signal.SIGTERM)
+    says("Draining: 1 worker, 1 in hand")
+    notify.wait("EXTEND_TIMEOUT_USEC")
+    scripts.touch("go")
+    assert daemon.wait() == 0
+
+
 def test_wrong_file_ends_with_1(ini, tmp_path):
     path = tmp_path / "hark.ini"
     path.write_text(ini(TOPOLOGY + forward(more="comand = x")))

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,6 +75,43 @@ START_TEST(test_hang)
     rig_wait("log", "after its loop had stood still", 1);
     rig_wait("trace", "broker serves", 2);
     rig_stop();
+}
+END_TEST
+
+/* A long store takes its time: the service manager is asked for more of it, as long as the broker does something. */
+START_TEST(test_opens_slowly)
+{
+    rig_start("well", "url = embedded:\nhang_timeout = 300ms\n" BROKER "vhost = opens\n", NULL);
+    for (int i = 0; i < 5; i++) {
+        rig_heard("EXTEND_TIMEOUT_USEC=30000000");
+        ck_assert_ptr_null(strstr(rig_content("trace"), "broker serves"));
+    }
+    rig_heard("READY=1");
+    while (recv(rig_manager, rig_text, sizeof(rig_text), MSG_DONTWAIT) > 0)
+        ;
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    while (recv(rig_manager, rig_text, sizeof(rig_text) - 1, MSG_DONTWAIT) > 0)
+        ck_assert_ptr_null(strstr(rig_text, "EXTEND"));
+    rig_stop();
+}
+END_TEST
+
+/* One that stands still gets no more: it is the manager's to end it. */
+START_TEST(test_opens_never)
+{
+    rig_start("well", "url = embedded:\nhang_timeout = 300ms\n" BROKER "vhost = stands\n", NULL);
+    rig_wait("trace", "broker begins stands", 1);
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    while (recv(rig_manager, rig_text, sizeof(rig_text), MSG_DONTWAIT) > 0)
+        ;
+    nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    while (recv(rig_manager, rig_text, sizeof(rig_text) - 1, MSG_DONTWAIT) > 0)
+        ck_assert_ptr_null(strstr(rig_text, "EXTEND"));
+    kill(rig_supervisor, SIGTERM);
+    rig_heard("STOPPING=1");
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
 }
 END_TEST
 
@@ -195,6 +233,8 @@ int main(void)
     tcase_add_test(cases, test_order);
     tcase_add_test(cases, test_crash);
     tcase_add_test(cases, test_hang);
+    tcase_add_test(cases, test_opens_slowly);
+    tcase_add_test(cases, test_opens_never);
     tcase_add_loop_test(cases, test_refuses, 0, 2);
     tcase_add_test(cases, test_address_taken);
     tcase_add_test(cases, test_reload);

@@ -91,6 +91,44 @@ START_TEST(drain_has_an_end)
 }
 END_TEST
 
+/* A service manager's limit may be shorter than drain_timeout: it is asked for more, and not before there is a need. */
+START_TEST(drain_asks_for_time)
+{
+    rig_start("stubborn", "hang_timeout = 300ms", NULL);
+    do {
+        rig_heard("="); /* one by one */
+        ck_assert_ptr_null(strstr(rig_text, "EXTEND_TIMEOUT_USEC"));
+    } while (strstr(rig_text, "READY=1") == NULL);
+    kill(rig_supervisor, SIGTERM);
+    rig_heard("STOPPING=1");
+    for (int i = 0; i < 5; i++)
+        rig_heard("EXTEND_TIMEOUT_USEC=30000000");
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
+}
+END_TEST
+
+/* What it says about itself follows what happens, whenever the next look is. */
+START_TEST(status_is_prompt)
+{
+    struct timespec begin, end;
+
+    rig_start("stubborn", "workers = 2\nhang_timeout = 30s", NULL);
+    rig_heard("READY=1");
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    kill(rig_supervisor, SIGTERM);
+    rig_heard("STATUS=Draining: 2 workers, 0 in hand");
+    kill(rig_traced("start stubborn 1 "), SIGKILL);
+    rig_heard("STATUS=Draining: 1 worker, 0 in hand");
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    ck_assert_int_lt(end.tv_sec - begin.tv_sec, 5);
+    kill(rig_supervisor, SIGTERM);
+    ck_assert_int_eq(rig_wait_end(), 0);
+    rig_clean_up();
+}
+END_TEST
+
 START_TEST(supervisor_dies)
 {
     rig_start("well", "workers = 2", NULL);
@@ -176,6 +214,8 @@ int main(void)
     tcase_add_test(tcase, slow_start);
     tcase_add_test(tcase, second_signal_kills);
     tcase_add_test(tcase, drain_has_an_end);
+    tcase_add_test(tcase, drain_asks_for_time);
+    tcase_add_test(tcase, status_is_prompt);
     tcase_add_test(tcase, supervisor_dies);
     tcase_add_test(tcase, crash_is_blamed);
     tcase_add_test(tcase, backs_off);

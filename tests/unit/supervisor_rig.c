@@ -134,6 +134,19 @@ static void rig_nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
 
+/* Now and then it has something to do: its store is long. */
+static void work_for(int ms)
+{
+    for (int spent = 0; spent < ms; spent += 50) {
+        clock_t until = clock() + CLOCKS_PER_SEC / 50;
+
+        while (clock() < until)
+            ;
+        for (int i = 0; i < 3; i++)
+            rig_nap();
+    }
+}
+
 int rig_embedded(const struct embedded_start *start)
 {
     const char *way = start->config->broker.vhosts.count > 0 ? start->config->broker.vhosts.items[0] : "well";
@@ -146,6 +159,10 @@ int rig_embedded(const struct embedded_start *start)
         return EX_CONFIG;
     if (strcmp(way, "locked") == 0)
         return EX_OSERR;
+    if (strcmp(way, "opens") == 0)
+        work_for(1500);
+    while (strcmp(way, "stands") == 0)
+        pause();
     for (int i = 0; i < 10; i++)
         rig_nap(); /* long enough for workers that would not wait */
     trace("broker serves %zu\n", start->sockets->count);

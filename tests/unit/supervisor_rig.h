@@ -33,6 +33,7 @@ int rig_worker(const struct worker_start *start) HARK_MUSTCHECK;
  *
  *     well      serves after a while, reads again when told, leaves when told or with the last worker
  *     refuses   ends with EX_CONFIG at once               locked     with EX_OSERR
+ *     opens     takes 1.5 s to open its store             stands     never opens it, and does nothing for it
  */
 int rig_embedded(const struct embedded_start *start) HARK_MUSTCHECK;
 
