@@ -108,6 +108,7 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
     struct queue *queue = NULL;
     amqp_basic_consume_ok_t ok;
     char generated[40];
+    int added;
 
     if (!replies) {
         queue = class_readable_queue(channel, span_amqp(consume->queue), error);
@@ -129,14 +130,16 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
     consumer = class_basic_consumer_new(channel, consume, arguments, tag);
     if (consumer == NULL)
         return class_no_memory(error);
-    if (replies && class_basic_consume_replies(channel, consumer, error) != 0) {
+    if (replies)
+        added = class_basic_consume_replies(channel, consumer, error);
+    else if ((added = queue_add_consumer(queue, consumer)) != 0)
+        class_no_memory(error);
+    if (added != 0) {
         class_basic_end_consumer(consumer);
         return -1;
     }
     ok.consumer_tag = amqp_span(tag);
     peer_channel_answer(channel, consume->nowait, AMQP_BASIC_CONSUME_OK_METHOD, &ok);
-    if (queue != NULL)
-        queue_add_consumer(queue, consumer);
     return 0;
 }
 

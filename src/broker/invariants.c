@@ -58,6 +58,7 @@ static void check_queue(const struct queue *queue, struct sums *sums)
     CHECK(queue->references >= 1 + queue->unacked_count);
     for (const struct queue_consumer *consumer = queue->consumers; consumer != NULL; consumer = consumer->next) {
         CHECK(consumer->queue == queue);
+        CHECK(!consumer->ready || turns_first(&queue->turns)->priority >= consumer->priority);
         consumers++;
     }
     CHECK(consumers == queue->consumer_count);

@@ -114,6 +114,7 @@ void queue_release(struct queue *queue)
 {
     if (--queue->references > 0)
         return;
+    turns_free(&queue->turns);
     free(queue->rings);
     free(queue);
 }
@@ -194,26 +195,15 @@ static struct queue_consumer *queue_next_consumer(struct queue *queue)
 {
     struct queue_consumer *consumer;
 
-    while ((consumer = queue->policy.single_active ? queue_elect(queue) : queue->ready) != NULL) {
+    while ((consumer = queue->policy.single_active ? queue_elect(queue) : turns_first(&queue->turns)) != NULL) {
         if (HARK_LIKELY(peer_channel_may_deliver(consumer)))
             return consumer;
         if (consumer->ready)
-            DL_DELETE2(queue->ready, consumer, ready_prev, ready_next);
-        consumer->ready = false;
+            turns_take(&queue->turns, consumer);
         if (queue->policy.single_active)
             return NULL;
     }
     return NULL;
-}
-
-/* It has had its turn: behind all others of its priority. */
-static void queue_rotate(struct queue *queue, struct queue_consumer *consumer)
-{
-    if (!consumer->ready || consumer->ready_next == NULL)
-        return;
-    DL_DELETE2(queue->ready, consumer, ready_prev, ready_next);
-    consumer->ready = false;
-    queue_consumer_ready(consumer);
 }
 
 void queue_deliver(struct queue *queue)
@@ -236,7 +226,7 @@ void queue_deliver(struct queue *queue)
         queue_hand_over(queue, ring, first, &entry);
         peer_channel_deliver(consumer, &entry);
         if (consumer->ready)
-            queue_rotate(queue, consumer);
+            turns_rotate(&queue->turns, consumer);
     }
 }
 

@@ -17,6 +17,7 @@
 #define BROKER_QUEUE_H
 
 #include "broker/ring.h"
+#include "broker/turns.h"
 #include "broker/vhost.h"
 #include "wire/reply.h"
 
@@ -48,9 +49,10 @@ struct queue_consumer {
     uint32_t unacked;
     uint16_t prefetch; /* 0: no limit of its own */
     bool no_ack, exclusive;
-    bool ready;                                     /* in queue->ready: could take a message, as far as is known */
-    struct queue_consumer *prev, *next;             /* queue->consumers */
-    struct queue_consumer *ready_prev, *ready_next; /* queue->ready */
+    bool ready;                         /* stands in queue->turns: could take a message, as far as is known */
+    struct queue_consumer *prev, *next; /* queue->consumers */
+    struct queue_consumer *ready_prev, *ready_next; /* queue->turns */
+    struct turns_level *level;                      /* of its priority; NULL: 0 */
     UT_hash_handle hh;                              /* channel->consumers */
     uint8_t bytes[];
 };
@@ -94,7 +96,8 @@ struct queue {
         struct ring late;    /* with priorities: what came meanwhile and may belong before or behind */
     } paged;
 
-    struct queue_consumer *consumers, *ready, *active;
+    struct queue_consumer *consumers, *active;
+    struct turns turns;
     unsigned consumer_count;
     struct binding *bindings;
     uint64_t stamp; /* of the last routing that chose it */
@@ -165,7 +168,8 @@ void queue_used(struct queue *queue);
 
 /* ---- consumers ---- */
 
-void queue_add_consumer(struct queue *queue, struct queue_consumer *consumer);
+/* -1: no memory. */
+int queue_add_consumer(struct queue *queue, struct queue_consumer *consumer) HARK_MUSTCHECK;
 void queue_remove_consumer(struct queue_consumer *consumer);
 /* It may be able to take more than before. */
 void queue_consumer_ready(struct queue_consumer *consumer);

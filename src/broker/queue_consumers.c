@@ -8,21 +8,12 @@
 void queue_consumer_ready(struct queue_consumer *consumer)
 {
     struct queue *queue = consumer->queue;
-    struct queue_consumer *at;
 
     if (queue == NULL)
         return;
     queue_schedule(queue);
-    if (consumer->ready)
-        return;
-    consumer->ready = true;
-    if (HARK_LIKELY(queue->ready == NULL || queue->ready->ready_prev->priority >= consumer->priority)) {
-        DL_APPEND2(queue->ready, consumer, ready_prev, ready_next);
-        return;
-    }
-    for (at = queue->ready; at->priority >= consumer->priority; at = at->ready_next)
-        ;
-    DL_PREPEND_ELEM2(queue->ready, at, consumer, ready_prev, ready_next);
+    if (!consumer->ready)
+        turns_put(&queue->turns, consumer);
 }
 
 struct queue_consumer *queue_elect(struct queue *queue)
@@ -39,8 +30,10 @@ struct queue_consumer *queue_elect(struct queue *queue)
     return best;
 }
 
-void queue_add_consumer(struct queue *queue, struct queue_consumer *consumer)
+int queue_add_consumer(struct queue *queue, struct queue_consumer *consumer)
 {
+    if (turns_join(&queue->turns, consumer) != 0)
+        return -1;
     consumer->queue = queue;
     DL_APPEND(queue->consumers, consumer);
     queue->consumer_count++;
@@ -48,6 +41,7 @@ void queue_add_consumer(struct queue *queue, struct queue_consumer *consumer)
     queue_broker(queue)->consumer_count++;
     queue_used(queue);
     queue_consumer_ready(consumer);
+    return 0;
 }
 
 void queue_remove_consumer(struct queue_consumer *consumer)
@@ -56,9 +50,7 @@ void queue_remove_consumer(struct queue_consumer *consumer)
 
     if (queue == NULL)
         return;
-    if (consumer->ready)
-        DL_DELETE2(queue->ready, consumer, ready_prev, ready_next);
-    consumer->ready = false;
+    turns_leave(&queue->turns, consumer);
     DL_DELETE(queue->consumers, consumer);
     consumer->queue = NULL;
     queue->consumer_count--;
