@@ -187,14 +187,13 @@ static int publish_name_reply(struct peer_channel *channel, struct message **mes
 
 /* ---- the whole ---- */
 
-static int publish_route(struct exchange *exchange, struct message *message, bool bcc, struct published *published)
+/* Its BCC header says where it goes, and nobody sees it: not in the queues, and not in what is returned. 0; -1 without memory. */
+static int publish_blind(struct peer_channel *channel, struct exchange *exchange, const struct message *message,
+                         bool mandatory, struct published *published)
 {
-    struct broker *broker = exchange->vhost->broker;
-    struct message *without;
+    struct broker *broker = channel->peer->broker;
+    struct message *without = publish_without_bcc(message);
 
-    if (HARK_LIKELY(!bcc))
-        return publish_message(exchange, message, published);
-    without = publish_without_bcc(message);
     if (without == NULL)
         return -1;
     if (route_message(&broker->route, exchange, message) != 0) {
@@ -202,7 +201,21 @@ static int publish_route(struct exchange *exchange, struct message *message, boo
         return -1;
     }
     publish_to(broker, broker->route.queues, broker->route.count, without, published);
+    if (published->queues == 0 && mandatory)
+        publish_return(channel, without);
     message_drop(without);
+    return 0;
+}
+
+static int publish_seen(struct peer_channel *channel, struct exchange *exchange, struct message *message,
+                        bool mandatory, struct published *published)
+{
+    if (HARK_UNLIKELY(publish_is_reply(message)))
+        published->queues = publish_reply(channel, message);
+    else if (HARK_UNLIKELY(publish_message(exchange, message, published) != 0))
+        return -1;
+    if (HARK_UNLIKELY(published->queues == 0 && mandatory))
+        publish_return(channel, message);
     return 0;
 }
 
@@ -211,15 +224,16 @@ int class_publish_now(struct peer_channel *channel, struct exchange *exchange, s
 {
     struct published published = {0};
     bool bcc;
+    int result;
 
     if (route_check(message, &bcc, error) != 0)
         return -1;
-    if (HARK_UNLIKELY(publish_is_reply(message)))
-        published.queues = publish_reply(channel, message);
-    else if (HARK_UNLIKELY(publish_route(exchange, message, bcc, &published) != 0))
+    if (HARK_UNLIKELY(bcc && !publish_is_reply(message)))
+        result = publish_blind(channel, exchange, message, mandatory, &published);
+    else
+        result = publish_seen(channel, exchange, message, mandatory, &published);
+    if (HARK_UNLIKELY(result != 0))
         return class_no_memory(error);
-    if (HARK_UNLIKELY(published.queues == 0 && mandatory))
-        publish_return(channel, message);
     if (published.batch > *batch)
         *batch = published.batch;
     if (channel->confirming)
