@@ -84,6 +84,7 @@ static void child_leave_supervisor(struct child *child)
         event_free(supervisor->signals[i]);
     event_free(supervisor->tick);
     event_free(supervisor->status_timer);
+    reload_socket_free(supervisor->reload_socket);
     for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next) {
         if (generation->timer != NULL)
             event_free(generation->timer);

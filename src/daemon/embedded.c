@@ -69,15 +69,17 @@ static struct tls_options embedded_tls_options(const struct config_broker *broke
     };
 }
 
-static void embedded_renew_tls(struct embedded *embedded)
+static int embedded_renew_tls(struct embedded *embedded)
 {
     struct tls_options options = embedded_tls_options(&embedded->config->broker);
     char error[600];
 
     if (embedded->tls == NULL || options.certificate == NULL)
-        return;
-    if (tls_context_renew(embedded->tls, &options, error, sizeof(error)) != 0)
-        log_error("TLS: %s: the certificate from before stays", error);
+        return 0;
+    if (tls_context_renew(embedded->tls, &options, error, sizeof(error)) == 0)
+        return 0;
+    log_error("TLS: %s: the certificate from before stays", error);
+    return -1;
 }
 
 /* A connection takes a descriptor, and a shell's limit of 1024 is soon used up. */
@@ -98,11 +100,13 @@ static void embedded_raise_limits(const struct embedded *embedded)
                    (unsigned long long)limit.rlim_cur);
 }
 
-static void embedded_reload(struct embedded *embedded)
+/* -1 after a line in the log: not all of it is in force. */
+static int embedded_reload(struct embedded *embedded)
 {
     struct ini_errors errors = {0};
     struct config *config = supervisor_read(embedded->start->options, &errors);
     struct broker_options options;
+    int result;
 
     /* The supervisor has found it good just now: somebody is writing to it. */
     if (config == NULL || !config->url.embedded) {
@@ -111,19 +115,22 @@ static void embedded_reload(struct embedded *embedded)
                   errors.count > 0 ? errors.lines[0] : "");
         config_free(config);
         ini_errors_free(&errors);
-        return;
+        return -1;
     }
     options = embedded_options(&config->broker);
     broker_set_options(embedded->broker, &options);
-    if (embedded_apply(embedded->broker, config, embedded->config) != 0)
+    result = embedded_apply(embedded->broker, config, embedded->config);
+    if (result != 0)
         log_error("not all of the new configuration could be applied");
     config_free(embedded->read);
     embedded->config = embedded->read = config;
-    embedded_renew_tls(embedded);
+    if (embedded_renew_tls(embedded) != 0)
+        result = -1;
     embedded_raise_limits(embedded);
     if (embedded->start->options->log_level < 0)
         log_set_level((enum log_level)config->general.log_level);
     log_info("the configuration was read again");
+    return result;
 }
 
 static void embedded_told(evutil_socket_t fd, short what, void *arg)
@@ -141,7 +148,8 @@ static void embedded_told(evutil_socket_t fd, short what, void *arg)
         stop |= bytes[i] == 's';
     }
     if (times > 0) { /* told twice at once, it needs to read once */
-        embedded_reload(embedded);
+        if (embedded_reload(embedded) != 0)
+            slot_bump(&slot->figures.refusals, 1);
         slot_bump(&slot->figures.reloads, times);
         slot_wake(slot);
     }

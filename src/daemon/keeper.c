@@ -92,6 +92,16 @@ bool keeper_serves(const struct keeper *keeper)
            keeper->child.slot->figures.reloads >= keeper->reloads;
 }
 
+static uint64_t keeper_refusals(const struct keeper *keeper)
+{
+    return keeper->child.slot != NULL ? keeper->child.slot->figures.refusals : 0;
+}
+
+bool keeper_refuses(const struct keeper *keeper)
+{
+    return keeper != NULL && keeper_refusals(keeper) > keeper->refusals;
+}
+
 void keeper_reload(struct keeper *keeper)
 {
     const struct config *config;
@@ -101,6 +111,7 @@ void keeper_reload(struct keeper *keeper)
     config = child_config(&keeper->child);
     keeper->drain_timeout = config->broker.drain_timeout;
     keeper->child.hang_timeout = config->general.hang_timeout;
+    keeper->refusals = keeper_refusals(keeper);
     /* One that starts again begins with the new configuration. */
     if (keeper->child.pid > 0 && send(keeper->child.control, "r", 1, MSG_NOSIGNAL) == 1)
         keeper->reloads++;
@@ -131,7 +142,7 @@ void keeper_died(struct keeper *keeper, int status)
 
     keeper_say_how(keeper, status);
     keeper->child.pid = 0;
-    keeper->reloads = 0;
+    keeper->reloads = keeper->refusals = 0;
     evtimer_del(keeper->timer);
     if (keeper->leaving)
         return;

@@ -6,11 +6,13 @@
 #include "daemon/check.h"
 #include "daemon/config.h"
 #include "daemon/explain.h"
+#include "daemon/reload_socket.h"
 #include "daemon/standalone.h"
 #include "daemon/supervisor.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,7 @@ enum {
     OPTION_EXCHANGE,
     OPTION_DEFAULTS,
     OPTION_STANDALONE,
+    OPTION_RELOAD,
     OPTION_VERSION,
     OPTION_LOG,
     OPTION_LOG_LEVEL
@@ -39,6 +42,7 @@ static const char usage[] =
     "  harkd [-c FILE]            run in the foreground until SIGTERM; SIGHUP reloads\n"
     "  harkd --standalone         a first try without a file: a broker of its own on 127.0.0.1:5672, a queue, a log\n"
     "  harkd --check              read the file, say what is wrong with it, and do nothing else\n"
+    "  harkd --reload PID         reload that harkd as SIGHUP does, wait, and say what came of it\n"
     "  harkd --explain KEY        which listeners would run for a routing key, and why\n"
     "      [--exchange NAME]      published to this exchange only\n"
     "  harkd --defaults           every key with its default and what it is for\n"
@@ -58,6 +62,7 @@ struct options {
     const char *path, *explain, *exchange;
     bool check, defaults, standalone;
     int log, log_level;
+    pid_t reload; /* 0: not asked for */
 };
 
 /* There is no log yet: the journal learns how grave it is all the same. */
@@ -88,6 +93,20 @@ static int options_word(const char *given, const char *const *words)
     return -1;
 }
 
+/* 0 after a complaint. */
+static pid_t options_pid(const char *given)
+{
+    char *end;
+    long pid;
+
+    errno = 0;
+    pid = strtol(given, &end, 10);
+    if (errno == 0 && *end == 0 && end != given && pid > 0 && pid <= INT_MAX)
+        return (pid_t)pid;
+    complain("\"%s\": expected the process id of harkd; see harkd --help", given);
+    return 0;
+}
+
 static int options_defaults(const struct options *options)
 {
     if (!options->standalone) {
@@ -111,6 +130,7 @@ static int options_parse(struct options *options, int argc, char **argv)
         {"exchange", required_argument, NULL, OPTION_EXCHANGE},
         {"defaults", no_argument, NULL, OPTION_DEFAULTS},
         {"standalone", no_argument, NULL, OPTION_STANDALONE},
+        {"reload", required_argument, NULL, OPTION_RELOAD},
         {"version", no_argument, NULL, OPTION_VERSION},
         {"help", no_argument, NULL, 'h'},
         {"log", required_argument, NULL, OPTION_LOG},
@@ -139,6 +159,11 @@ static int options_parse(struct options *options, int argc, char **argv)
             break;
         case OPTION_STANDALONE:
             options->standalone = true;
+            break;
+        case OPTION_RELOAD:
+            options->reload = options_pid(optarg);
+            if (options->reload == 0)
+                return EX_USAGE;
             break;
         case OPTION_VERSION:
             printf("harkd %s\n", HARK_VERSION);
@@ -182,6 +207,8 @@ static int options_parse(struct options *options, int argc, char **argv)
         complain("--standalone takes no configuration; see harkd --help");
         return EX_USAGE;
     }
+    if (options->reload != 0)
+        return reload_socket_ask(options->reload);
     if (options->defaults)
         return options_defaults(options);
     return -1;

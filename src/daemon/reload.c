@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,11 +200,32 @@ static bool generation_is_connected(const struct generation *generation)
 
 /* ---- reload ---- */
 
-/* However it ended. */
+/* Into the log, and into the answer to whoever asked. */
+static void reload_say(struct supervisor *supervisor, enum log_level level, const char *format, ...) HARK_PRINTF(3, 4);
+
+static void reload_say(struct supervisor *supervisor, enum log_level level, const char *format, ...)
+{
+    char text[2048];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    log_at(level, NULL, "%s", text);
+    if (level == LOG_LEVEL_ERROR && supervisor->refused[0] == 0)
+        log_escape(supervisor->refused, sizeof(supervisor->refused), span_str(text));
+    buf_printf(&supervisor->verdict, "%s\n", text);
+}
+
+/* However it ended: well, if nothing was said with LOG_LEVEL_ERROR. The service manager is told first, so that it knows of
+ * the end before it hears of that of `harkd --reload`. */
 static void reload_over(struct supervisor *supervisor)
 {
     supervisor->incoming = NULL;
     notify_send(&supervisor->notify, "READY=1");
+    reload_socket_answer(supervisor->reload_socket, supervisor->refused[0] == 0, buf_span(&supervisor->verdict));
+    buf_clear(&supervisor->verdict);
+    buf_trim(&supervisor->verdict, 0);
     if (supervisor->reload_again)
         reload(supervisor);
 }
@@ -219,7 +241,8 @@ void generation_fail(struct generation *generation, int status)
         supervisor_stop(supervisor);
         return;
     }
-    log_error("the new configuration does not start: the old one goes on");
+    reload_say(supervisor, LOG_LEVEL_ERROR,
+               "the new configuration does not start, and its workers have logged why: the old one goes on");
     generation_retire(generation);
     reload_over(supervisor);
 }
@@ -228,7 +251,8 @@ static void generation_give_up(struct generation *generation)
 {
     struct supervisor *supervisor = generation->supervisor;
 
-    log_error("the new configuration does not start within drain_timeout: the old one goes on");
+    reload_say(supervisor, LOG_LEVEL_ERROR,
+               "the new configuration does not start within drain_timeout: the old one goes on");
     generation_retire(generation);
     generation_kill(generation); /* they have nothing in hand, and do not hear anything else */
     reload_over(supervisor);
@@ -241,23 +265,25 @@ static struct config *reload_read(struct supervisor *supervisor)
 
     if (config == NULL) {
         for (size_t i = 0; i < errors.count && i < INI_ERRORS_MAX; i++)
-            log_error("%s", errors.lines[i]);
-        log_error("%s has %zu mistake%s: nothing was changed", supervisor->options->path, errors.count,
-                  errors.count == 1 ? "" : "s");
+            reload_say(supervisor, LOG_LEVEL_ERROR, "%s", errors.lines[i]);
+        reload_say(supervisor, LOG_LEVEL_ERROR, "%s has %zu mistake%s: nothing was changed", supervisor->options->path,
+                   errors.count, errors.count == 1 ? "" : "s");
     }
     ini_errors_free(&errors);
     return config;
 }
 
 /* What a process cannot change while it runs. */
-static void reload_warn(const struct supervisor *supervisor, const struct config *config)
+static void reload_warn(struct supervisor *supervisor, const struct config *config)
 {
     if (config->general.dedup_entries != supervisor->dedup_entries)
-        log_warning("a changed dedup_entries takes effect at the next restart, not at a reload");
+        reload_say(supervisor, LOG_LEVEL_WARNING,
+                   "a changed dedup_entries takes effect at the next restart, not at a reload");
     if (config->url.embedded && !sockets_same(config, supervisor->current->config))
-        log_warning("a changed listen, listen_tls or data takes effect at the next restart, not at a reload");
+        reload_say(supervisor, LOG_LEVEL_WARNING,
+                   "a changed listen, listen_tls or data takes effect at the next restart, not at a reload");
     if (supervisor->options->log < 0 && config->general.log != supervisor->current->config->general.log)
-        log_warning("a changed log takes effect at the next restart, not at a reload");
+        reload_say(supervisor, LOG_LEVEL_WARNING, "a changed log takes effect at the next restart, not at a reload");
 }
 
 /* The broker stays where it is, and so does the workers' socket. */
@@ -286,13 +312,14 @@ static struct config *reload_config(struct supervisor *supervisor)
     if (config == NULL)
         return NULL;
     if (config->url.embedded != current->url.embedded) {
-        log_error("url: the embedded broker comes and goes with a restart, not with a reload: nothing was changed");
+        reload_say(supervisor, LOG_LEVEL_ERROR,
+                   "url: the embedded broker comes and goes with a restart, not with a reload: nothing was changed");
         config_free(config);
         return NULL;
     }
     reload_warn(supervisor, config);
     if (config->url.embedded && reload_keep_data(config, current) != 0) {
-        log_error("out of memory: nothing was changed");
+        reload_say(supervisor, LOG_LEVEL_ERROR, "out of memory: nothing was changed");
         config_free(config);
         return NULL;
     }
@@ -307,7 +334,7 @@ static void reload_start(struct supervisor *supervisor)
     if (!keeper_serves(supervisor->keeper) && evtimer_pending(incoming->timer, NULL))
         return;
     if (generation_start(incoming) != 0) {
-        log_error("the new workers cannot be started: the old ones go on");
+        reload_say(supervisor, LOG_LEVEL_ERROR, "the new workers cannot be started: the old ones go on");
         generation_retire(incoming);
         reload_over(supervisor);
     }
@@ -343,6 +370,8 @@ void reload(struct supervisor *supervisor)
         return;
     }
     supervisor->reload_again = false;
+    supervisor->refused[0] = 0;
+    reload_socket_begin(supervisor->reload_socket);
     notify_reloading(&supervisor->notify);
     log_notice("reloading %s", supervisor->options->path);
     config = reload_config(supervisor);
@@ -352,7 +381,7 @@ void reload(struct supervisor *supervisor)
     }
     supervisor->incoming = generation_new(supervisor, config);
     if (supervisor->incoming == NULL) {
-        log_error("out of memory: nothing was changed");
+        reload_say(supervisor, LOG_LEVEL_ERROR, "out of memory: nothing was changed");
         config_free(config);
         reload_over(supervisor);
         return;
@@ -390,6 +419,13 @@ void reload_check(struct supervisor *supervisor)
     generation_retire(current);
     if (supervisor->options->log_level < 0)
         log_set_level((enum log_level)incoming->config->general.log_level);
-    log_notice("reloaded %s", supervisor->options->path);
+    if (!keeper_serves(supervisor->keeper))
+        reload_say(supervisor, LOG_LEVEL_ERROR,
+                   "broker: it has not read the new configuration yet; the workers have taken over");
+    else if (keeper_refuses(supervisor->keeper))
+        reload_say(supervisor, LOG_LEVEL_ERROR,
+                   "broker: not all of the new configuration could be applied, and it has logged what; the workers "
+                   "have taken over");
+    reload_say(supervisor, LOG_LEVEL_NOTICE, "reloaded %s", supervisor->options->path);
     reload_over(supervisor);
 }

@@ -55,11 +55,12 @@ struct slot_note {
     X(connections) \
     X(channels) \
     X(queues) \
-    X(ready)   /* messages that wait in queues */ \
-    X(unacked) /* messages delivered and not yet acknowledged */ \
-    X(memory)  /* bytes of messages in memory */ \
-    X(alarm)   /* publishers are held: 1 for want of memory, 2 of disk; 0: they are not */ \
-    X(reloads) /* how often it was told to read its configuration again, and has */
+    X(ready)    /* messages that wait in queues */ \
+    X(unacked)  /* messages delivered and not yet acknowledged */ \
+    X(memory)   /* bytes of messages in memory */ \
+    X(alarm)    /* publishers are held: 1 for want of memory, 2 of disk; 0: they are not */ \
+    X(reloads)  /* how often it was told to read its configuration again, and has */ \
+    X(refusals) /* how often it could not apply all of that */
 
 struct slot_figures {
 #define X(name) _Atomic uint64_t name;

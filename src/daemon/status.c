@@ -119,6 +119,7 @@ static void status_working(struct supervisor *supervisor, char *to, size_t size)
 {
     uint64_t sums[FIGURES], in_hand = 0, ready = 0, consumers = 0;
     unsigned workers = 0, connected = 0, blocked = 0;
+    const char *refused = supervisor->incoming == NULL ? supervisor->refused : "";
     char broker[200];
 
     memcpy(sums, supervisor->past, sizeof(sums));
@@ -141,18 +142,19 @@ static void status_working(struct supervisor *supervisor, char *to, size_t size)
     }
     status_broker(supervisor->keeper, broker, sizeof(broker));
     if (supervisor->current->count == 0 && broker[0] != 0)
-        snprintf(to, size, "Serving: %s", broker);
+        snprintf(to, size, "Serving: %s%s%s", broker, refused[0] != 0 ? "; the last reload failed: " : "", refused);
     else
         snprintf(to, size,
                  "%s%u of %u workers connected, %" PRIu64 " of %" PRIu64 " consumers; %" PRIu64 " consumed, %" PRIu64
                  " acknowledged, %" PRIu64 " emitted, %" PRIu64 " retried, %" PRIu64 " dead-lettered, %" PRIu64
-                 " in hand%s%s",
+                 " in hand%s%s%s%s",
                  blocked > 0                              ? "Blocked by the broker: "
                  : connected < supervisor->current->count ? "Waiting for the broker: "
                  : ready < consumers                      ? "Waiting for queues: "
                                                           : "Consuming: ",
                  connected, workers, ready, consumers, sums[FIGURE_consumed], sums[FIGURE_acked], sums[FIGURE_emitted],
-                 sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker);
+                 sums[FIGURE_retried], sums[FIGURE_dead_lettered], in_hand, broker[0] != 0 ? "; " : "", broker,
+                 refused[0] != 0 ? "; the last reload failed: " : "", refused);
 }
 
 static void status_draining(struct supervisor *supervisor, char *to, size_t size)

@@ -73,6 +73,7 @@ void supervisor_stop(struct supervisor *supervisor)
     }
     supervisor->stopping = true;
     supervisor->incoming = NULL;
+    reload_socket_refuse(supervisor->reload_socket, "harkd is stopping\n");
     notify_send(&supervisor->notify, "STOPPING=1");
     status_extend(supervisor);
     log_notice("draining");
@@ -143,6 +144,16 @@ static void supervisor_signal(evutil_socket_t signal, short what, void *arg)
     supervisor_check(supervisor);
 }
 
+/* As SIGHUP, but somebody waits for what comes of it. */
+static void supervisor_asked(void *arg)
+{
+    struct supervisor *supervisor = arg;
+
+    reload(supervisor);
+    supervisor_stir(supervisor);
+    supervisor_check(supervisor);
+}
+
 static void supervisor_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct supervisor *supervisor = arg;
@@ -190,6 +201,9 @@ static int supervisor_open(struct supervisor *supervisor, int64_t dedup_entries)
         if (supervisor->signals[i] == NULL || event_add(supervisor->signals[i], NULL) != 0)
             return -1;
     }
+    supervisor->reload_socket = reload_socket_new(supervisor->base, supervisor_asked, supervisor);
+    if (supervisor->reload_socket == NULL)
+        log_warning("harkd --reload cannot ask this process, SIGHUP can: %s", strerror(errno));
     return 0;
 }
 
@@ -209,6 +223,8 @@ static void supervisor_close(struct supervisor *supervisor)
         event_free(supervisor->tick);
     if (supervisor->status_timer != NULL)
         event_free(supervisor->status_timer);
+    reload_socket_free(supervisor->reload_socket);
+    buf_free(&supervisor->verdict);
     if (supervisor->base != NULL)
         event_base_free(supervisor->base);
     crashes_close(supervisor->crashes);

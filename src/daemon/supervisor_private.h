@@ -3,8 +3,10 @@
 #ifndef DAEMON_SUPERVISOR_PRIVATE_H
 #define DAEMON_SUPERVISOR_PRIVATE_H
 
+#include "base/buf.h"
 #include "base/notify.h"
 #include "daemon/config.h"
+#include "daemon/reload_socket.h"
 #include "daemon/sockets.h"
 #include "daemon/supervisor.h"
 #include "daemon/worker.h"
@@ -57,6 +59,7 @@ struct keeper {
     int workers[2];        /* a pipe whose writing end each worker holds: the broker outlives them */
     struct event *timer;   /* when it is killed, having been told to leave */
     uint64_t reloads;      /* how often it has been told to read its configuration, in its present life */
+    uint64_t refusals;     /* how often it could not apply all of it, before the last reload */
     int64_t drain_timeout; /* ms */
     uint64_t work;         /* what its process had done when status.c last looked */
     bool leaving;
@@ -68,10 +71,13 @@ struct supervisor {
     struct notify notify;
     struct event_base *base;
     struct event *signals[4], *tick, *status_timer;
-    struct generation *generations; /* all of them, the newest first */
-    struct generation *current;     /* does the work */
-    struct generation *incoming;    /* is to replace it, or NULL */
-    bool reload_again;              /* SIGHUP came while a reload was under way */
+    struct generation *generations;      /* all of them, the newest first */
+    struct generation *current;          /* does the work */
+    struct generation *incoming;         /* is to replace it, or NULL */
+    bool reload_again;                   /* SIGHUP came while a reload was under way */
+    struct reload_socket *reload_socket; /* NULL: nobody can ask */
+    struct buf verdict;                  /* what the reload under way has said */
+    char refused[200];                   /* the last reload's first complaint; "": it went well */
     struct crashes *crashes;
     struct dedup *dedup;
     int64_t dedup_entries;
@@ -118,6 +124,8 @@ void keeper_after_fork(struct keeper *keeper, bool broker);
 void keeper_died(struct keeper *keeper, int status);
 /* The workers may start: it accepts connections, and has done what it was told. True without a broker. */
 bool keeper_serves(const struct keeper *keeper);
+/* It could not apply all of what it was told last. */
+bool keeper_refuses(const struct keeper *keeper);
 /* A new configuration is checked: it reads it, too. */
 void keeper_reload(struct keeper *keeper);
 /* The workers are gone; true if it is, too. */

@@ -243,6 +243,35 @@ def test_status_is_prompt(harkd, notify, broker, client, proxy, scripts):
     assert daemon.wait() == 0
 
 
+def test_reload_answers(harkd, ini, notify, client):
+    """harkd --reload, and so systemctl reload, succeeds when the new file is in force, and fails with the reasons when not."""
+    daemon = harkd(TOPOLOGY + forward(), environment=notify.environment)
+
+    def ask():
+        got = subprocess.run([BINARY, "--reload", str(daemon.pid)], capture_output=True, text=True, timeout=60)
+        assert got.stdout == ""
+        return got.returncode, got.stderr
+
+    before = daemon.workers()
+    daemon.write_ini(ini(TOPOLOGY + forward()))
+    assert ask() == (0, "reloaded %s\n" % daemon.path)
+    after = daemon.wait_workers(1, without=before)
+    daemon.write_ini(ini(TOPOLOGY + forward(more="comand = x")))
+    code, said = ask()
+    assert code == 1 and 'unknown key "comand"' in said and "1 mistake: nothing was changed" in said
+    notify.wait("READY", "1", count=3)
+    wait_until(lambda: "the last reload failed: " in notify.values("STATUS")[-1], lambda: notify.values("STATUS")[-1])
+    assert daemon.workers() == after
+    daemon.write_ini(ini(TOPOLOGY + forward()))
+    assert ask()[0] == 0
+    wait_until(lambda: "the last reload failed" not in notify.values("STATUS")[-1], lambda: notify.values("STATUS")[-1])
+    client.publish("events", "k", "m")
+    assert client.get_one("results").body == b"m"
+    daemon.stop()
+    code, said = ask()
+    assert code == 69 and "no harkd with this number listens" in said
+
+
 def test_wrong_file_ends_with_1(ini, tmp_path):
     path = tmp_path / "hark.ini"
     path.write_text(ini(TOPOLOGY + forward(more="comand = x")))

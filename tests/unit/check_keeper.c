@@ -167,6 +167,19 @@ START_TEST(test_reload)
 END_TEST
 
 /* While the broker is away, a reload waits for it. */
+/* Who asks for a reload hears that the broker could not do all of it. */
+START_TEST(test_reload_by_halves)
+{
+    rig_start("well", EMBEDDED BROKER "vhost = halves\n", NULL);
+    rig_heard("READY=1");
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(rig_ask_reload(), 1);
+        ck_assert_ptr_nonnull(strstr(rig_text, "broker: not all of the new configuration could be applied"));
+    }
+    rig_stop();
+}
+END_TEST
+
 START_TEST(test_reload_after_crash)
 {
     rig_start("well", EMBEDDED BROKER, NULL);
@@ -238,6 +251,7 @@ int main(void)
     tcase_add_loop_test(cases, test_refuses, 0, 2);
     tcase_add_test(cases, test_address_taken);
     tcase_add_test(cases, test_reload);
+    tcase_add_test(cases, test_reload_by_halves);
     tcase_add_test(cases, test_reload_after_crash);
     tcase_add_test(cases, test_supervisor_killed);
     tcase_add_test(cases, test_broker_only);

@@ -106,6 +106,11 @@ START_TEST(wrong_arguments)
     ck_assert_int_eq(RUN("--log", "syslog"), EX_USAGE);
     ck_assert_int_eq(RUN("stray"), EX_USAGE);
     has("\"stray\"");
+    ck_assert_int_eq(RUN("--reload", "1x"), EX_USAGE);
+    has("\"1x\": expected the process id of harkd");
+    ck_assert_int_eq(RUN("--reload", "0"), EX_USAGE);
+    ck_assert_int_eq(RUN("--reload", "2147483647"), EX_UNAVAILABLE);
+    has("process 2147483647 cannot be asked for a reload");
     ck_assert_int_eq(RUN("--exchange", "e", "--check"), EX_USAGE);
 }
 END_TEST

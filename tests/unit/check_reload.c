@@ -4,8 +4,14 @@
 #include "suite.h"
 
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 int worker_run(const struct worker_start *start)
 {
@@ -165,6 +171,101 @@ START_TEST(stop_in_a_reload)
 }
 END_TEST
 
+/* ---- who asks hears what came of it ---- */
+
+static void said(const char *text)
+{
+    ck_assert_msg(strstr(rig_text, text) != NULL, "\"%s\" is not in: %s", text, rig_text);
+}
+
+START_TEST(asked)
+{
+    rig_start("well", "", NULL);
+    rig_heard("READY=1");
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    said("reloaded /tmp/check_supervisor");
+    rig_write_ini("well", "dedup_entries = 12345");
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    said("a changed dedup_entries takes effect at the next restart");
+    rig_write_ini("well", "wrokers = 2");
+    ck_assert_int_eq(rig_ask_reload(), 1);
+    said("hark.ini:3: [hark] unknown key \"wrokers\"");
+    said("has 1 mistake: nothing was changed");
+    rig_heard("; the last reload failed: /tmp/check_supervisor");
+    rig_write_ini("refuses", "");
+    ck_assert_int_eq(rig_ask_reload(), 1);
+    said("the new configuration does not start");
+    ck_assert_ptr_null(strstr(rig_text, "wrokers"));
+    rig_heard("; the last reload failed: the new configuration does not start");
+    rig_write_ini("well", "");
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    do
+        rig_heard("STATUS=");
+    while (strstr(rig_text, "the last reload failed") != NULL);
+    rig_stop();
+}
+END_TEST
+
+/* A reload that had read the file before the question does not answer it. */
+START_TEST(asked_meanwhile)
+{
+    struct rig_asker first, second;
+
+    rig_start("well", "hang_timeout = 0", NULL);
+    rig_heard("READY=1");
+    rig_write_ini("stuck", "hang_timeout = 0\ndrain_timeout = 1500ms");
+    rig_begin_ask(&first);
+    rig_wait("trace", "start stuck", 1);
+    rig_write_ini("well", "workers = 2");
+    rig_begin_ask(&second);
+    ck_assert_int_eq(rig_end_ask(&first), 1);
+    said("does not start within drain_timeout");
+    ck_assert_int_eq(rig_end_ask(&second), 0);
+    rig_wait("trace", "start well", 3);
+    rig_stop();
+}
+END_TEST
+
+/* harkd ends while somebody waits: as it was told, or not. */
+START_TEST(asked_in_vain)
+{
+    struct rig_asker asker;
+
+    rig_start("well", "hang_timeout = 0", NULL);
+    rig_heard("READY=1");
+    rig_write_ini("stuck", "hang_timeout = 0");
+    rig_begin_ask(&asker);
+    rig_wait("trace", "start stuck", 1);
+    kill(rig_supervisor, _i == 0 ? SIGTERM : SIGKILL);
+    ck_assert_int_eq(rig_end_ask(&asker), _i == 0 ? 1 : EX_UNAVAILABLE);
+    said(_i == 0 ? "harkd is stopping" : "has ended before it could reload");
+    kill(rig_traced("start stuck 1 "), SIGKILL); /* nobody else does so soon */
+    ck_assert_int_eq(rig_wait_end(), _i == 0 ? 0 : 1000 + SIGKILL);
+    rig_wait_gone(rig_traced("start well 1 "));
+    ck_assert_int_eq(rig_ask_reload(), EX_UNAVAILABLE);
+    said("no harkd with this number listens");
+    rig_clean_up();
+}
+END_TEST
+
+/* Somebody else has taken the name. */
+START_TEST(asked_of_another)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int length = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "harkd/%d/reload", (int)getppid());
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address,
+                          (socklen_t)offsetof(struct sockaddr_un, sun_path) + 1 + (socklen_t)length),
+                     0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    rig_supervisor = getppid();
+    ck_assert_int_eq(rig_ask_reload(), EX_UNAVAILABLE);
+    said("another one answers in its name");
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("reload");
@@ -178,6 +279,10 @@ int main(void)
     tcase_add_test(tcase, stuck_reload);
     tcase_add_test(tcase, many_reloads);
     tcase_add_test(tcase, stop_in_a_reload);
+    tcase_add_test(tcase, asked);
+    tcase_add_test(tcase, asked_meanwhile);
+    tcase_add_loop_test(tcase, asked_in_vain, 0, 2);
+    tcase_add_test(tcase, asked_of_another);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }

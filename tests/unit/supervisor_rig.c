@@ -2,6 +2,7 @@
 #include "supervisor_rig.h"
 
 #include "daemon/config.h"
+#include "daemon/reload_socket.h"
 #include "daemon/supervisor.h"
 
 #include <check.h>
@@ -181,6 +182,7 @@ int rig_embedded(const struct embedded_start *start)
             break;
         if (byte == 'r') {
             trace("broker reads\n");
+            slot_bump(&slot->figures.refusals, strcmp(way, "halves") == 0);
             slot_bump(&slot->figures.reloads, 1);
             slot_wake(slot);
         }
@@ -289,6 +291,43 @@ void rig_start(const char *way, const char *general, const char *watchdog_usec)
             _exit(99);
         _exit(supervisor_run(config, &options));
     }
+}
+
+void rig_begin_ask(struct rig_asker *asker)
+{
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    asker->output = ends[0];
+    asker->pid = fork();
+    ck_assert_int_ge(asker->pid, 0);
+    if (asker->pid == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        _exit(reload_socket_ask(rig_supervisor));
+    }
+    close(ends[1]);
+}
+
+int rig_end_ask(struct rig_asker *asker)
+{
+    size_t length = 0;
+    ssize_t n;
+    int status;
+
+    while ((n = read(asker->output, rig_text + length, sizeof(rig_text) - 1 - length)) > 0)
+        length += (size_t)n;
+    rig_text[length] = 0;
+    close(asker->output);
+    ck_assert_int_eq(waitpid(asker->pid, &status, 0), asker->pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+int rig_ask_reload(void)
+{
+    struct rig_asker asker;
+
+    rig_begin_ask(&asker);
+    return rig_end_ask(&asker);
 }
 
 int rig_wait_end(void)

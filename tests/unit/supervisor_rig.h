@@ -27,12 +27,19 @@ extern char rig_text[1 << 18]; /* what was last read or heard */
 extern pid_t rig_supervisor;
 extern int rig_manager; /* the service manager's socket */
 
+/* A `harkd --reload` that waits. */
+struct rig_asker {
+    pid_t pid;
+    int output;
+};
+
 int rig_worker(const struct worker_start *start) HARK_MUSTCHECK;
 
 /* Likewise the broker, by its first virtual host:
  *
  *     well      serves after a while, reads again when told, leaves when told or with the last worker
  *     refuses   ends with EX_CONFIG at once               locked     with EX_OSERR
+ *     halves    cannot apply all that it reads again
  *     opens     takes 1.5 s to open its store             stands     never opens it, and does nothing for it
  */
 int rig_embedded(const struct embedded_start *start) HARK_MUSTCHECK;
@@ -41,6 +48,9 @@ int rig_embedded(const struct embedded_start *start) HARK_MUSTCHECK;
  * current one. way NULL: neither exchange nor queue nor listener. */
 void rig_start(const char *way, const char *general, const char *watchdog_usec);
 void rig_write_ini(const char *way, const char *general);
+int rig_ask_reload(void); /* harkd --reload: its exit status; what it printed is in rig_text */
+void rig_begin_ask(struct rig_asker *asker);
+int rig_end_ask(struct rig_asker *asker);
 int rig_wait_end(void); /* its exit status, 1000 + signal if it was killed */
 void rig_clean_up(void);
 void rig_stop(void); /* SIGTERM, ends well, cleans up */
