@@ -65,11 +65,6 @@ void check_note(struct check *check, const struct config_where *where, int line,
     va_end(args);
 }
 
-int check_line(const struct check *check, const struct config_where *where, const char *key)
-{
-    return config_line(check->config, where, key);
-}
-
 /* ---- [hark] ---- */
 
 /* Dead letters must arrive: what no queue takes comes back, and its event is never done. */
@@ -83,7 +78,7 @@ static void check_dead_letters(struct check *check, const struct config_where *w
     if (config->general.dead_letter_queue[0] != 0) {
         if (type != ROUTE_TOPIC && type != ROUTE_FANOUT)
             check_warn(
-                check, where, check_line(check, where, "dead_letter"),
+                check, where, config_line(where, "dead_letter"),
                 "dead_letter = %s: a %s; dead letters keep their keys, which reach the queue %s through a topic or "
                 "fanout exchange only",
                 exchange, route_type_name(type), config->general.dead_letter_queue);
@@ -94,7 +89,7 @@ static void check_dead_letters(struct check *check, const struct config_where *w
             bound += strcmp(config->queues[i].bindings.items[k].exchange, exchange) == 0;
     if (bound == 0)
         check_warn(
-            check, where, check_line(check, where, "dead_letter_queue"),
+            check, where, config_line(where, "dead_letter_queue"),
             "dead_letter_queue is empty, and no queue here is bound to %s: unless one is elsewhere, dead letters come "
             "back and their events are never done",
             exchange);
@@ -107,12 +102,12 @@ static void check_connection(struct check *check, const struct config_where *whe
     const struct config_general *general = &config->general;
 
     if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
-        check_warn(check, where, check_line(check, where, "url"),
+        check_warn(check, where, config_line(where, "url"),
                    "no password for the user %s: RabbitMQ refuses an empty one; set password_file", config->url.user);
     if (!config->url.tls && (general->tls_ca || general->tls_certificate || general->tls_server_name))
-        check_warn(check, where, check_line(check, where, "url"), "keys about TLS have no effect: url is not amqps://");
+        check_warn(check, where, config_line(where, "url"), "keys about TLS have no effect: url is not amqps://");
     if (config->url.tls && !general->tls_verify)
-        check_warn(check, where, check_line(check, where, "tls_verify"),
+        check_warn(check, where, config_line(where, "tls_verify"),
                    "tls_verify = no: whoever answers at that address is trusted");
 }
 
@@ -126,14 +121,14 @@ static void check_general(struct check *check)
         const struct ini_section *section = &config->ini->sections[i];
 
         if (strcmp(section->label, "[hark]") == 0)
-            where = (struct config_where){section->file, section->line, section->label};
+            where = (struct config_where){section->file, section->line, section->label, section};
     }
     if (config->url.embedded)
         check_broker(check, &where);
     else
         check_connection(check, &where);
     if (!general->confirm)
-        check_note(check, &where, check_line(check, &where, "confirm"),
+        check_note(check, &where, config_line(&where, "confirm"),
                    "confirm = no: messages that listeners emit can be lost");
     check_dead_letters(check, &where);
     if (config->listener_count == 0)
@@ -193,7 +188,7 @@ static void check_argument_exchange(struct check *check, const struct config_whe
         if (strcmp(argument->name, name) != 0 || argument->kind != 'S')
             continue;
         snprintf(key, sizeof(key), "argument.%s", name);
-        check_exchange_name(check, where, check_line(check, where, key), key, argument->string);
+        check_exchange_name(check, where, config_line(where, key), key, argument->string);
     }
 }
 
@@ -207,7 +202,7 @@ static void check_exchange(struct check *check, const struct config_exchange *ex
     if (reserved(exchange->name))
         check_error(check, &exchange->where, 0, "names that begin with hark.retry. are harkd's own");
     if (strcmp(exchange->name, check->config->general.dead_letter) == 0 && exchange->internal)
-        check_error(check, &exchange->where, check_line(check, &exchange->where, "internal"),
+        check_error(check, &exchange->where, config_line(&exchange->where, "internal"),
                     "it takes the dead letters, and nobody may publish to an internal exchange");
     check_bindings(check, &exchange->where, &exchange->bindings);
     check_argument_exchange(check, &exchange->where, &exchange->arguments, "alternate-exchange");
@@ -256,7 +251,7 @@ static void check_emit(struct check *check, const struct config_listener *listen
 {
     const struct config_exchange *exchange;
     struct route_emit emit;
-    int line = check_line(check, &listener->where, "emit");
+    int line = config_line(&listener->where, "emit");
 
     if (route_emit_of(listener, &emit) != 0) {
         check->no_memory = true;
@@ -305,17 +300,31 @@ static void check_program(struct check *check, const struct config_listener *lis
             continue;
         words = (const void *)((const char *)listener->settings + row->offset);
         if (words->count > 0 && words->items[0][0] == '/' && access(words->items[0], X_OK) != 0)
-            check_warn(check, &listener->where, check_line(check, &listener->where, "command"),
+            check_warn(check, &listener->where, config_line(&listener->where, "command"),
                        "command = %s: %s; until it can be run its events are retried", words->items[0],
                        strerror(errno));
         return;
     }
 }
 
+static void check_on(struct check *check, const struct config_listener *listener)
+{
+    int line = config_line(&listener->where, "on");
+
+    for (size_t i = 0; i < listener->on.count; i++) {
+        const char *pattern = listener->on.items[i];
+
+        check_wildcards(check, &listener->where, line, pattern);
+        if (strchr(pattern, ',') != NULL)
+            check_warn(check, &listener->where, line,
+                       "on = %s: one pattern with a comma in it; did you mean several? they are separated by blanks",
+                       pattern);
+    }
+}
+
 static void check_listener(struct check *check, const struct config_listener *listener)
 {
-    for (size_t i = 0; i < listener->on.count; i++)
-        check_wildcards(check, &listener->where, check_line(check, &listener->where, "on"), listener->on.items[i]);
+    check_on(check, listener);
     check_program(check, listener);
     check_listener_keys(check, listener);
     check_emit(check, listener);

@@ -41,7 +41,7 @@ static void check_user(struct check *check, const struct config_user *user)
             "has no password, and without tls_ca or tls_verify = yes in [broker] there are no certificates: cannot log in");
     if (user->password != NULL && strcmp(user->name, user->password) == 0 && !user->loopback_only)
         check_warn(
-            check, &user->where, check_line(check, &user->where, "password"),
+            check, &user->where, config_line(&user->where, "password"),
             "the password is the user's name: everybody tries that one first; set loopback_only = yes or a better one");
     for (size_t i = 0; i < user->permission_count; i++)
         if (!is_vhost(config, user->permissions[i].vhost) && config->broker.definitions == NULL)
@@ -63,7 +63,7 @@ static void check_reach(struct check *check)
                    "%s: there is no [user NAME], and guest may log in from this machine only: nobody can from outside",
                    open->shown);
     if (broker->listen.count == 0 && broker->listen_tls.count == 0 && config->listener_count == 0)
-        check_warn(check, &broker->where, check_line(check, &broker->where, "listen"),
+        check_warn(check, &broker->where, config_line(&broker->where, "listen"),
                    "the broker listens nowhere, and there is no [listener NAME]: nobody can reach it");
     if (broker->listen_tls.count == 0 &&
         (broker->tls_certificate != NULL || broker->tls_ca != NULL || broker->tls_verify))
@@ -76,8 +76,8 @@ void check_broker(struct check *check, const struct config_where *general)
                                          "tls_certificate", "tls_key", "tls_server_name"};
 
     for (size_t i = 0; i < HARK_COUNT(unused); i++)
-        if (check_line(check, general, unused[i]) > 0)
-            check_warn(check, general, check_line(check, general, unused[i]),
+        if (config_line(general, unused[i]) > 0)
+            check_warn(check, general, config_line(general, unused[i]),
                        "%s has no effect: with url = embedded: workers are known to the broker%s", unused[i],
                        strncmp(unused[i], "tls", 3) == 0 ? "; the broker's own TLS is set in [broker]" : "");
     check_reach(check);

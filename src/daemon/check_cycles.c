@@ -17,10 +17,10 @@ struct edges {
 
 struct graph {
     struct check *check;
-    struct edges *edges; /* by listener */
-    size_t from;         /* whose edges are being drawn */
-    bool *told;          /* has been part of a circle */
-    size_t *before, *line;
+    struct edges *edges;   /* by listener */
+    size_t from;           /* whose edges are being drawn */
+    bool *told;            /* has been part of a circle */
+    size_t *before, *line; /* by listener: whose edge led there last; and who is to be visited */
 };
 
 #define NOBODY SIZE_MAX
@@ -29,9 +29,8 @@ static void add_edge(struct graph *graph, size_t to)
 {
     struct edges *edges = &graph->edges[graph->from];
 
-    for (size_t i = 0; i < edges->count; i++)
-        if (edges->to[i] == to)
-            return;
+    if (graph->before[to] == graph->from)
+        return; /* it is there already */
     if (edges->count == edges->capacity) {
         size_t capacity = edges->capacity ? 2 * edges->capacity : 4;
         size_t *grown = realloc(edges->to, capacity * sizeof(*grown));
@@ -44,22 +43,27 @@ static void add_edge(struct graph *graph, size_t to)
         edges->capacity = capacity;
     }
     edges->to[edges->count++] = to;
+    graph->before[to] = graph->from;
 }
 
 static void draw(void *arg, const struct route *route)
 {
     struct graph *graph = arg;
-    const struct config *config = graph->check->config;
 
-    for (size_t i = 0; i < config->listener_count; i++)
-        if (route_heard(&config->listeners[i], route) != NULL)
-            add_edge(graph, i);
+    for (size_t i = 0; i < route->queue->listener_count; i++) {
+        const struct config_listener *listener = route->queue->listeners[i];
+
+        if (route_heard(listener, route) != NULL)
+            add_edge(graph, (size_t)(listener - graph->check->config->listeners));
+    }
 }
 
 static void draw_all(struct graph *graph)
 {
     const struct config *config = graph->check->config;
 
+    for (size_t i = 0; i < config->listener_count; i++)
+        graph->before[i] = NOBODY;
     for (graph->from = 0; graph->from < config->listener_count; graph->from++) {
         struct route_emit emit;
 
@@ -92,7 +96,7 @@ static void tell(struct graph *graph, size_t start, size_t last)
     }
     graph->told[start] = true;
     check_warn(
-        graph->check, &listener->where, check_line(graph->check, &listener->where, "emit"),
+        graph->check, &listener->where, config_line(&listener->where, "emit"),
         "what it emits can come back to it: %s -> %s; a message that goes round is dead-lettered after %lld hops",
         listener->name, path, (long long)config->general.max_hops);
 }

@@ -47,17 +47,13 @@ static void avoid(struct hearing *hearing, const char *pattern)
 
 static int hearing_init(struct hearing *hearing)
 {
-    const struct config *config = hearing->check->config;
-
     strcpy(hearing->fresh, "x");
     hearing->tree = topic_tree_new();
     if (hearing->tree == NULL)
         return -1;
-    for (size_t i = 0; i < config->listener_count; i++) {
-        const struct config_listener *listener = &config->listeners[i];
+    for (size_t i = 0; i < hearing->queue->listener_count; i++) {
+        const struct config_listener *listener = hearing->queue->listeners[i];
 
-        if (!route_listens(listener, hearing->queue))
-            continue;
         for (size_t k = 0; k < listener->on.count; k++) {
             const char *pattern = listener->on.items[k];
 
@@ -208,7 +204,7 @@ static bool reachable(const struct config *config, const struct config_queue *qu
 
 void check_listener_keys(struct check *check, const struct config_listener *listener)
 {
-    int line = check_line(check, &listener->where, "on");
+    int line = config_line(&listener->where, "on");
     size_t dead = 0;
 
     for (size_t i = 0; i < listener->on.count; i++) {

@@ -19,8 +19,6 @@ void check_warn(struct check *check, const struct config_where *where, int line,
     HARK_PRINTF(4, 5);
 void check_note(struct check *check, const struct config_where *where, int line, const char *format, ...)
     HARK_PRINTF(4, 5);
-/* The line of a key in its section, for messages. */
-int check_line(const struct check *check, const struct config_where *where, const char *key);
 
 /* check_keys.c: keys that nobody hears, patterns that nothing can reach. */
 void check_queue_keys(struct check *check, const struct config_queue *queue);

@@ -15,19 +15,13 @@ const char *config_where(const struct config_where *where, char *to, size_t size
     return to;
 }
 
-int config_line(const struct config *config, const struct config_where *where, const char *key)
+int config_line(const struct config_where *where, const char *key)
 {
-    const struct ini *ini = config->ini;
+    const struct ini_section *section = where->section;
 
-    for (size_t i = 0; i < ini->section_count; i++) {
-        const struct ini_section *section = &ini->sections[i];
-
-        if (section->label != where->label)
-            continue;
-        for (size_t k = 0; k < section->count; k++)
-            if (strcmp(section->entries[k].key, key) == 0)
-                return section->entries[k].line;
-    }
+    for (size_t i = 0; section != NULL && i < section->count; i++)
+        if (strcmp(section->entries[i].key, key) == 0)
+            return section->entries[i].line;
     return 0;
 }
 
@@ -49,7 +43,12 @@ static int make_room(struct config *config, const char *path)
     config->queues = calloc(queues + 1, sizeof(*config->queues));
     config->listeners = calloc(listeners + 1, sizeof(*config->listeners));
     config->users = calloc(users + 1, sizeof(*config->users));
-    return config->path && config->exchanges && config->queues && config->listeners && config->users ? 0 : -1;
+    config->exchanges_by_name = calloc(exchanges + 1, sizeof(*config->exchanges_by_name));
+    config->queues_by_name = calloc(queues + 1, sizeof(*config->queues_by_name));
+    return config->path && config->exchanges && config->queues && config->listeners && config->users &&
+                   config->exchanges_by_name && config->queues_by_name
+               ? 0
+               : -1;
 }
 
 /* Takes the ini over. */
@@ -99,6 +98,7 @@ void config_free(struct config *config)
         config_arguments_free(&config->queues[i].bind_arguments);
         config_arguments_free(&config->queues[i].arguments);
         config_arguments_free(&config->queues[i].consume_arguments);
+        free(config->queues[i].listeners);
         settings_free(config_queue_table, &config->queues[i]);
     }
     for (size_t i = 0; i < config->listener_count; i++) {
@@ -116,6 +116,8 @@ void config_free(struct config *config)
         config_user_free(&config->users[i]);
     config_broker_free(&config->broker);
     free(config->users);
+    free(config->exchanges_by_name);
+    free(config->queues_by_name);
     free(config->exchanges);
     free(config->queues);
     free(config->listeners);
@@ -127,20 +129,42 @@ void config_free(struct config *config)
     free(config);
 }
 
-struct config_exchange *config_find_exchange(const struct config *config, const char *name)
+static int compare_exchanges(const void *a, const void *b)
+{
+    return strcmp((*(struct config_exchange *const *)a)->name, (*(struct config_exchange *const *)b)->name);
+}
+
+static int compare_queues(const void *a, const void *b)
+{
+    return strcmp((*(struct config_queue *const *)a)->name, (*(struct config_queue *const *)b)->name);
+}
+
+void config_sort_names(struct config *config)
 {
     for (size_t i = 0; i < config->exchange_count; i++)
-        if (strcmp(config->exchanges[i].name, name) == 0)
-            return &config->exchanges[i];
-    return NULL;
+        config->exchanges_by_name[i] = &config->exchanges[i];
+    for (size_t i = 0; i < config->queue_count; i++)
+        config->queues_by_name[i] = &config->queues[i];
+    qsort(config->exchanges_by_name, config->exchange_count, sizeof(*config->exchanges_by_name), compare_exchanges);
+    qsort(config->queues_by_name, config->queue_count, sizeof(*config->queues_by_name), compare_queues);
+}
+
+struct config_exchange *config_find_exchange(const struct config *config, const char *name)
+{
+    const struct config_exchange wanted = {.name = name}, *key = &wanted;
+    struct config_exchange **found = bsearch(&key, config->exchanges_by_name, config->exchange_count,
+                                             sizeof(*config->exchanges_by_name), compare_exchanges);
+
+    return found != NULL ? *found : NULL;
 }
 
 struct config_queue *config_find_queue(const struct config *config, const char *name)
 {
-    for (size_t i = 0; i < config->queue_count; i++)
-        if (strcmp(config->queues[i].name, name) == 0)
-            return &config->queues[i];
-    return NULL;
+    const struct config_queue wanted = {.name = name}, *key = &wanted;
+    struct config_queue **found = bsearch(&key, config->queues_by_name, config->queue_count,
+                                          sizeof(*config->queues_by_name), compare_queues);
+
+    return found != NULL ? *found : NULL;
 }
 
 bool config_exchange_builtin(const char *name)

@@ -26,7 +26,8 @@ struct users;
 struct config_where {
     const char *file;
     int line;
-    const char *label; /* `[queue signups]` */
+    const char *label;                 /* `[queue signups]` */
+    const struct ini_section *section; /* NULL: the file has none */
 };
 
 /* One broker address: either host and port or the path of a Unix socket. */
@@ -137,8 +138,9 @@ struct config_queue {
     struct config_arguments arguments;
     struct config_arguments consume_arguments;
     int64_t dedup;         /* ms; 0: off */
-    size_t listener_count; /* how many listeners name it: a queue without any is not consumed */
-    char *raw_priority;    /* what the above was made of */
+    size_t listener_count; /* those that name it, in the order of the file: a queue without any is not consumed */
+    const struct config_listener **listeners;
+    char *raw_priority; /* what the above was made of */
     struct hark_list raw_bind;
     struct hark_map raw_argument, raw_bind_argument, raw_consume_argument;
 };
@@ -227,6 +229,8 @@ struct config {
     struct config_exchange *exchanges;
     struct config_queue *queues;
     struct config_listener *listeners;
+    struct config_exchange **exchanges_by_name; /* sorted, for config_find_...() */
+    struct config_queue **queues_by_name;
     struct config_broker broker;
     size_t user_count;
     struct config_user *users;
@@ -258,6 +262,6 @@ void config_print_defaults(FILE *out);
 /* `hark.ini:12: [queue signups]` into `to`; returns it. */
 const char *config_where(const struct config_where *where, char *to, size_t size);
 /* The line of a key in the section that is there; 0 if it is not in the file. */
-int config_line(const struct config *config, const struct config_where *where, const char *key);
+int config_line(const struct config_where *where, const char *key);
 
 #endif

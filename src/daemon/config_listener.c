@@ -145,6 +145,25 @@ static void check_patterns(struct config_reader *reader, const struct hark_list 
         config_complain(reader, "on", "on = : expected at least one pattern; # is every key");
 }
 
+int config_list_listeners(struct config *config)
+{
+    for (size_t i = 0; i < config->queue_count; i++) {
+        struct config_queue *queue = &config->queues[i];
+
+        queue->listeners = calloc(queue->listener_count + 1, sizeof(*queue->listeners));
+        if (queue->listeners == NULL)
+            return -1;
+        queue->listener_count = 0;
+    }
+    for (size_t i = 0; i < config->listener_count; i++)
+        for (size_t k = 0; k < config->listeners[i].queue_count; k++) {
+            struct config_queue *queue = config->listeners[i].queues[k];
+
+            queue->listeners[queue->listener_count++] = &config->listeners[i];
+        }
+    return 0;
+}
+
 /* What a module says of its settings. When it begins with a key, it is about that key's line. */
 static void complain_module(struct config_reader *reader, const char *why)
 {

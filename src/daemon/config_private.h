@@ -34,6 +34,10 @@ void config_complain(struct config_reader *reader, const char *key, const char *
 /* All sections into reader->config, whose arrays are large enough. */
 void config_read_sections(struct config_reader *reader);
 void config_read_listener(struct config_reader *reader, struct config_listener *listener);
+/* When all exchanges and queues are there: they are looked up by name from here on. */
+void config_sort_names(struct config *config);
+/* When all listeners are there: each queue knows its own. -1: no memory. */
+int config_list_listeners(struct config *config) HARK_MUSTCHECK;
 /* After [hark]: without an embedded url they are mistakes. */
 void config_read_broker(struct config_reader *reader);
 void config_read_user(struct config_reader *reader, struct config_user *user);

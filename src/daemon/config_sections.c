@@ -35,7 +35,10 @@ void config_complain(struct config_reader *reader, const char *key, const char *
 static void start(struct config_reader *reader, const struct ini_section *section)
 {
     reader->section = section;
-    reader->where = (struct config_where){.file = section->file, .line = section->line, .label = section->label};
+    reader->where = (struct config_where){.file = section->file,
+                                          .line = section->line,
+                                          .label = section->label,
+                                          .section = section->line > 0 ? section : NULL};
 }
 
 /* Which other kind of section has this key, as it is written there; NULL: none. */
@@ -305,11 +308,14 @@ void config_read_sections(struct config_reader *reader)
         else if (strcmp(reader->section->kind, "user") == 0)
             config_read_user(reader, &config->users[config->user_count++]);
     }
+    config_sort_names(config);
     for (size_t i = 0; i < ini->section_count; i++) {
         start(reader, &ini->sections[i]);
         if (strcmp(reader->section->kind, "listener") == 0)
             config_read_listener(reader, &config->listeners[config->listener_count++]);
     }
+    if (config_list_listeners(config) != 0)
+        config_complain(reader, NULL, "out of memory");
     /* Nothing to declare and nothing to consume: the broker alone. */
     if (config->url.embedded && config->exchange_count + config->queue_count + config->listener_count == 0)
         config->general.workers = 0;

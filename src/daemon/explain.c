@@ -98,15 +98,14 @@ static void tell_way(const struct story *story, const struct route_hop *hop, con
 static void tell_route(void *arg, const struct route *route)
 {
     struct story *story = arg;
-    const struct config *config = story->config;
     size_t heard = 0;
     bool cut = false;
 
     story->queues++;
     line(story, 0, "-> queue %s", route->queue->name);
     tell_way(story, route->last, NULL);
-    for (size_t i = 0; i < config->listener_count; i++) {
-        const struct config_listener *listener = &config->listeners[i];
+    for (size_t i = 0; i < route->queue->listener_count; i++) {
+        const struct config_listener *listener = route->queue->listeners[i];
         const char *on = route_heard(listener, route);
 
         if (on == NULL)

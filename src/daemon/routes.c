@@ -279,18 +279,8 @@ void route_emit_free(struct route_emit *emit)
     *emit = (struct route_emit){0};
 }
 
-bool route_listens(const struct config_listener *listener, const struct config_queue *queue)
-{
-    for (size_t i = 0; i < listener->queue_count; i++)
-        if (listener->queues[i] == queue)
-            return true;
-    return false;
-}
-
 const char *route_heard(const struct config_listener *listener, const struct route *route)
 {
-    if (!route_listens(listener, route->queue))
-        return NULL;
     for (size_t i = 0; i < listener->on.count; i++) {
         struct route_key on = {listener->on.items[i], true};
         bool heard = topic_meets(on.text, route->key);

@@ -73,8 +73,7 @@ void route_emit_free(struct route_emit *emit);
 /* Its module always emits (it has a setting `exchange`), and nothing says where to. */
 bool route_emit_missing(const struct config_listener *listener);
 
-/* Which of its patterns makes a listener run for what comes this way; NULL: none. */
+/* Which of its patterns makes a listener of that queue run for what comes this way; NULL: none. */
 const char *route_heard(const struct config_listener *listener, const struct route *route);
-bool route_listens(const struct config_listener *listener, const struct config_queue *queue);
 
 #endif

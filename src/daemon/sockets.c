@@ -19,7 +19,7 @@ static int fail(const struct config *config, int line, char *error, size_t size,
     char place[600];
 
     if (line == 0)
-        line = config_line(config, &where, key);
+        line = config_line(&where, key);
     if (line > 0)
         where.line = line;
     snprintf(error, size, "%s %s = %s: %s", config_where(&where, place, sizeof(place)), key, value, why);

@@ -7,6 +7,7 @@
 #include <hark/listener.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct forward {
     char *exchange, *routing_key;
@@ -174,6 +175,10 @@ START_TEST(test_names)
         "hark.ini:5: [listener l] warning: user.sig*: * and # are wildcards as whole words only; here they "
         "stand for themselves\n"
         "hark.ini:5: [listener l] warning: on = user.sig*: no binding of its queue q lets such a key through\n");
+    ck_assert_str_eq(
+        findings("[queue q]\nbind = amq.topic a,b\n" LISTENER("l", "on = a,b #\n"), 0),
+        "hark.ini:6: [listener l] warning: on = a,b: one pattern with a comma in it; did you mean several? they are "
+        "separated by blanks\n");
 }
 END_TEST
 
@@ -305,6 +310,37 @@ START_TEST(test_many)
 }
 END_TEST
 
+#ifdef HARK_CHECKED
+#define LARGE_TENTHS 60 /* sanitizers take their time */
+#else
+#define LARGE_TENTHS 6
+#endif
+
+/* Each thing is looked for among as many others. */
+START_TEST(test_large)
+{
+    enum { MANY = 9990, CROWD = 300 };
+    size_t size = MANY * 200, used;
+    char *ini = malloc(size);
+    clock_t before = clock();
+
+    used = (size_t)snprintf(ini, size, EVENTS);
+    for (int i = 0; i < MANY; i++)
+        used += (size_t)snprintf(ini + used, size - used,
+                                 "[queue q%d]\nbind = events k.%d\n[listener l%d]\nmodule = plain\nqueue = q%d\n"
+                                 "on = k.%d\n",
+                                 i, i, i, i, i);
+    ck_assert_str_eq(findings(ini, 0), "");
+    ck_assert_int_lt((clock() - before) * 10 / CLOCKS_PER_SEC, LARGE_TENTHS);
+    used = (size_t)snprintf(ini, size, EVENTS "[queue q]\nbind = events #\n");
+    for (int i = 0; i < CROWD; i++)
+        used += (size_t)snprintf(ini + used, size - used, "[listener l%d]\nmodule = plain\nqueue = q\nemit = events\n",
+                                 i);
+    ck_assert_ptr_nonnull(strstr(findings(ini, 0), "l299 -> l299"));
+    free(ini);
+}
+END_TEST
+
 START_TEST(test_explain)
 {
     static const char ini[] = EVENTS "[exchange inner]\ninternal = yes\nbind = events audit.#\n"
@@ -375,6 +411,7 @@ int main(void)
     TCase *cases = tcase_create("check"), *explains = tcase_create("explain");
 
     tcase_add_checked_fixture(cases, NULL, teardown);
+    tcase_set_timeout(cases, 60);
     tcase_add_test(cases, test_nothing_to_say);
     tcase_add_test(cases, test_unreachable);
     tcase_add_test(cases, test_unheard);
@@ -385,6 +422,7 @@ int main(void)
     tcase_add_test(cases, test_emit);
     tcase_add_test(cases, test_cycles);
     tcase_add_test(cases, test_many);
+    tcase_add_test(cases, test_large);
     suite_add_tcase(suite, cases);
     tcase_add_checked_fixture(explains, NULL, teardown);
     tcase_add_test(explains, test_explain);
