@@ -62,7 +62,7 @@ static int class_queue_declare(struct peer_channel *channel, const amqp_queue_de
     struct queue_options options = {
         .name = class_stripped_name(stripped, declare->queue),
         .arguments = arguments,
-        .durable = declare->durable,
+        .durable = declare->durable && !declare->exclusive, /* one that goes with its connection outlives nothing */
         .auto_delete = declare->auto_delete,
         .exclusive = declare->exclusive,
         .owner = declare->exclusive ? peer : NULL,

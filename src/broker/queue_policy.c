@@ -106,10 +106,10 @@ static int policy_entry(const struct table_entry *entry, struct policy_reader *r
 /* RabbitMQ's quorum queues are durable and everybody's. */
 static int policy_check_quorum(const struct queue_options *options, struct policy_reader *reader)
 {
-    const char *wrong = !options->durable      ? "non-durable"
-                        : options->exclusive   ? "exclusive-owner"
-                        : options->auto_delete ? "auto-delete"
-                                               : NULL;
+    const char *wrong = options->auto_delete ? "auto-delete"
+                        : options->exclusive ? "exclusive-owner"
+                        : !options->durable  ? "non-durable"
+                                             : NULL;
 
     if (!reader->policy->quorum || wrong == NULL)
         return 0;

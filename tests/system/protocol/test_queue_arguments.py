@@ -72,7 +72,8 @@ def test_quorum(ch, arguments):
 
 
 @pytest.mark.parametrize("options, name", [({}, "non-durable"), ({"durable": True, "exclusive": True}, "exclusive-owner"),
-                                           ({"durable": True, "auto_delete": True}, "auto-delete")])
+                                           ({"durable": True, "auto_delete": True}, "auto-delete"),
+                                           ({"exclusive": True, "auto_delete": True}, "auto-delete")])
 def test_quorum_queues_are_durable_and_everyones(peer, ch, options, name):
     declare(ch, {"x-queue-type": "quorum"}, **options)
     ch.expect_close(406, "^PRECONDITION_FAILED - invalid property '%s' for queue 'q' in vhost '%s'" % (name, peer.vhost),

@@ -268,6 +268,13 @@ def test_exclusive_goes_with_its_connection(connect):
     gone(other, "q")
 
 
+def test_exclusive_is_never_durable(peer, ch):
+    for durable in (True, False, True):
+        ch.declare("q", exclusive=True, durable=durable)
+    ch.send("queue.declare", queue="q", exclusive=True, arguments={"x-max-length": 1})
+    ch.expect_close(406, "inequivalent arg 'x-max-length'", "queue.declare")
+
+
 def test_exclusive_differs_in_the_same_connection_too(peer, ch):
     ch.declare("q")
     ch.send("queue.declare", queue="q", exclusive=True)
