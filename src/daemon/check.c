@@ -65,6 +65,18 @@ void check_note(struct check *check, const struct config_where *where, int line,
     va_end(args);
 }
 
+/* What only the service can see is said, not guessed at. */
+static void check_elsewhere(struct check *check)
+{
+    for (size_t i = 0; i < check->config->elsewhere_count; i++) {
+        const struct config_elsewhere *file = &check->config->elsewhere[i];
+
+        check_note(check, &file->where, file->line,
+                   "%s = %s: not checked: outside of the service its credentials (LoadCredential=) are not there",
+                   file->key, file->path);
+    }
+}
+
 /* ---- [hark] ---- */
 
 /* Dead letters must arrive: what no queue takes comes back, and its event is never done. */
@@ -101,7 +113,7 @@ static void check_connection(struct check *check, const struct config_where *whe
     const struct config *config = check->config;
     const struct config_general *general = &config->general;
 
-    if (general->auth == CONFIG_AUTH_PLAIN && config->url.password[0] == 0)
+    if (general->auth == CONFIG_AUTH_PLAIN && general->password_file == NULL && config->url.password[0] == 0)
         check_warn(check, where, config_line(where, "url"),
                    "no password for the user %s: RabbitMQ refuses an empty one; set password_file", config->url.user);
     if (!config->url.tls && (general->tls_ca || general->tls_certificate || general->tls_server_name))
@@ -342,6 +354,7 @@ int check_config(const struct config *config, FILE *out)
     struct check check = {.config = config, .out = out};
 
     check_general(&check);
+    check_elsewhere(&check);
     for (size_t i = 0; i < config->exchange_count; i++)
         check_exchange(&check, &config->exchanges[i]);
     for (size_t i = 0; i < config->queue_count; i++)

@@ -34,8 +34,8 @@ static void check_user(struct check *check, const struct config_user *user)
 {
     const struct config *config = check->config;
 
-    if (user->password == NULL && user->password_hash == NULL && !config->broker.tls_verify &&
-        config->broker.tls_ca == NULL)
+    if (user->password == NULL && user->password_file == NULL && user->password_hash == NULL &&
+        !config->broker.tls_verify && config->broker.tls_ca == NULL)
         check_warn(
             check, &user->where, 0,
             "has no password, and without tls_ca or tls_verify = yes in [broker] there are no certificates: cannot log in");

@@ -52,10 +52,11 @@ static int make_room(struct config *config, const char *path)
 }
 
 /* Takes the ini over. */
-static struct config *make(const char *path, struct ini *ini, struct ini_errors *errors)
+static struct config *make(const char *path, struct ini *ini, struct ini_errors *errors, bool looking)
 {
     struct config *config = calloc(1, sizeof(*config));
-    struct config_reader reader = {.config = config, .errors = errors, .partial = errors->count > 0};
+    struct config_reader reader = {
+        .config = config, .errors = errors, .looking = looking, .partial = errors->count > 0};
 
     if (config == NULL || ini == NULL) {
         ini_error(errors, path, 0, NULL, "out of memory");
@@ -76,12 +77,22 @@ static struct config *make(const char *path, struct ini *ini, struct ini_errors 
 
 struct config *config_read(const char *path, struct ini_errors *errors)
 {
-    return make(path, ini_read(path, errors), errors);
+    return make(path, ini_read(path, errors), errors, false);
+}
+
+struct config *config_look(const char *path, struct ini_errors *errors)
+{
+    bool outside = config_elsewhere_begin();
+    struct config *config = make(path, ini_read(path, errors), errors, outside);
+
+    if (outside)
+        config_elsewhere_end();
+    return config;
 }
 
 struct config *config_parse(const char *name, const char *text, size_t length, struct ini_errors *errors)
 {
-    return make(name, ini_parse(name, text, length, errors), errors);
+    return make(name, ini_parse(name, text, length, errors), errors, false);
 }
 
 void config_free(struct config *config)
@@ -115,6 +126,7 @@ void config_free(struct config *config)
     for (size_t i = 0; i < config->user_count; i++)
         config_user_free(&config->users[i]);
     config_broker_free(&config->broker);
+    free(config->elsewhere);
     free(config->users);
     free(config->exchanges_by_name);
     free(config->queues_by_name);

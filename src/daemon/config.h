@@ -220,6 +220,13 @@ struct config_user {
     struct hark_list raw_tags, raw_permission; /* what the above was made of */
 };
 
+/* A file that only the service sees: one of systemd's credentials. */
+struct config_elsewhere {
+    struct config_where where;
+    int line; /* 0: of the section */
+    const char *key, *path;
+};
+
 struct config {
     char *path; /* the main file */
     struct config_general general;
@@ -234,12 +241,17 @@ struct config {
     struct config_broker broker;
     size_t user_count;
     struct config_user *users;
-    struct ini *ini; /* names and labels point into it */
+    size_t elsewhere_count;
+    struct config_elsewhere *elsewhere; /* only after config_look() */
+    struct ini *ini;                    /* names and labels point into it */
 };
 
 /* NULL if there were mistakes: then errors->count > 0. The caller frees the errors with
  * ini_errors_free(). */
 struct config *config_read(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
+/* The same to look at it, not to run it: outside of the service its credentials are no mistakes, and what depends on them
+ * stays unchecked; they are in `elsewhere`. */
+struct config *config_look(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
 /* The same from memory, for tests; `name` stands for the file. */
 struct config *config_parse(const char *name, const char *text, size_t length,
                             struct ini_errors *errors) HARK_MUSTCHECK;

@@ -91,6 +91,7 @@ static void read_tls(struct config_reader *reader)
     struct config_broker *broker = &reader->config->broker;
     struct tls_options options = {.ca = broker->tls_ca, .certificate = broker->tls_certificate, .key = broker->tls_key};
     struct tls_context *context;
+    bool elsewhere;
     char error[600];
 
     config_secret(reader, "tls_key_password_file", broker->tls_key_password_file, &broker->tls_key_password);
@@ -102,6 +103,11 @@ static void read_tls(struct config_reader *reader)
         config_complain(reader, "listen_tls", "listen_tls: needs tls_certificate");
         return;
     }
+    elsewhere = config_elsewhere(reader, "tls_ca", broker->tls_ca, false);
+    elsewhere |= config_elsewhere(reader, "tls_certificate", broker->tls_certificate, false);
+    elsewhere |= config_elsewhere(reader, "tls_key", broker->tls_key, false);
+    if (elsewhere || (broker->tls_key_password_file != NULL && broker->tls_key_password == NULL))
+        return;
     options.key_password = broker->tls_key_password;
     options.verify = broker->tls_verify;
     options.server = true;
@@ -183,7 +189,8 @@ void config_read_broker(struct config_reader *reader)
     check_vhosts(reader);
     if (broker->memory_limit == 0)
         broker->memory_limit = memory_default_limit();
-    if (broker->definitions != NULL && access(broker->definitions, R_OK) != 0)
+    if (broker->definitions != NULL && !config_elsewhere(reader, "definitions", broker->definitions, false) &&
+        access(broker->definitions, R_OK) != 0)
         config_complain(reader, "definitions", "definitions = %.200s: %s", broker->definitions, strerror(errno));
 }
 

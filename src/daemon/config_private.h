@@ -25,6 +25,7 @@ struct config_reader {
     struct ini_errors *errors;
     const struct ini_section *section; /* being read */
     struct config_where where;         /* of it */
+    bool looking;                      /* outside of the service: its credentials may be missing */
     bool partial; /* the files had mistakes in their syntax: what seems to be missing may be there */
 };
 
@@ -43,8 +44,14 @@ void config_read_broker(struct config_reader *reader);
 void config_read_user(struct config_reader *reader, struct config_user *user);
 void config_broker_free(struct config_broker *broker);
 void config_user_free(struct config_user *user);
-/* Replaces *secret by the first line of the file, unless path is NULL. */
+/* Replaces *secret by the first line of the file, unless path is NULL or the file is elsewhere. */
 void config_secret(struct config_reader *reader, const char *key, const char *path, char **secret);
+/* config_elsewhere.c: true if the file that the key names (`secret`: looked for by config_secret()) is the service's and not
+ * here, which is remembered; only while looking. Around that, what the service's environment would hold: begin says whether it
+ * is outside of it. */
+bool config_elsewhere(struct config_reader *reader, const char *key, const char *path, bool secret);
+bool config_elsewhere_begin(void);
+void config_elsewhere_end(void);
 /* tables[0] fills into[0], tables[1] (NULL: none) into[1]. False: there were errors. */
 bool config_fill(struct config_reader *reader, const struct hark_setting *const *tables, void *const *into);
 /* The section being read needs a name. */

@@ -114,7 +114,7 @@ void config_secret(struct config_reader *reader, const char *key, const char *pa
 {
     char error[ERROR_SIZE];
 
-    if (path == NULL)
+    if (path == NULL || config_elsewhere(reader, key, path, true))
         return;
     config_forget(*secret);
     *secret = config_read_secret(path, error, sizeof(error));
@@ -132,6 +132,7 @@ static void check_tls(struct config_reader *reader)
                                   .verify = general->tls_verify};
     struct tls_context *context;
     char error[ERROR_SIZE];
+    bool elsewhere;
 
     if (reader->config->url.embedded)
         return; /* over a socket of our own, where the workers are known */
@@ -144,6 +145,11 @@ static void check_tls(struct config_reader *reader)
     /* With no file named there is nothing to be wrong, and the system's certificates take long to
      * load. */
     if (!reader->config->url.tls || (general->tls_ca == NULL && general->tls_certificate == NULL))
+        return;
+    elsewhere = config_elsewhere(reader, "tls_ca", general->tls_ca, false);
+    elsewhere |= config_elsewhere(reader, "tls_certificate", general->tls_certificate, false);
+    elsewhere |= config_elsewhere(reader, "tls_key", general->tls_key, false);
+    if (elsewhere || (general->tls_key_password_file != NULL && options.key_password == NULL))
         return;
     context = tls_context_new(&options, error, sizeof(error));
     if (context == NULL)

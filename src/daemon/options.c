@@ -223,10 +223,11 @@ static int options_printed(int status)
     return EX_IOERR;
 }
 
-static struct config *options_read(const struct supervisor_options *options)
+static struct config *options_read(const struct options *options, const struct supervisor_options *run)
 {
+    bool looks = (options->check || options->explain != NULL) && !options->standalone;
     struct ini_errors errors = {0};
-    struct config *config = supervisor_read(options, &errors);
+    struct config *config = looks ? config_look(options->path, &errors) : supervisor_read(run, &errors);
 
     for (size_t i = 0; config == NULL && i < errors.count && i < INI_ERRORS_MAX; i++)
         fprintf(stderr, "%s%s\n", log_prefix(STDERR_FILENO, LOG_LEVEL_ERROR), errors.lines[i]);
@@ -253,7 +254,7 @@ int options_run(int argc, char **argv)
         return EX_OSERR;
     run = (struct supervisor_options){
         .path = options.path, .standalone = options.standalone, .log = options.log, .log_level = options.log_level};
-    config = options_read(&run);
+    config = options_read(&options, &run);
     if (config == NULL) {
         status = 1;
     } else if (options.check) {

@@ -133,6 +133,55 @@ START_TEST(checks)
 }
 END_TEST
 
+#define LISTENS "[exchange e]\n[queue q]\nbind = e a.*\n[listener l]\nmodule = log\nqueue = q\non = a.*\n"
+
+/* Credentials are there in the service only: elsewhere they are no mistakes, and it is said that they were not looked at. */
+static void check_credentials(const char *text, const char *const *notes, size_t count)
+{
+    char number[40];
+
+    strcpy(file, "/tmp/check_options.XXXXXX");
+    write_file(text);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    ck_assert_int_eq(RUN("--check", "-c", "FILE"), 0);
+    for (size_t i = 0; i < count; i++)
+        has(notes[i]);
+    snprintf(number, sizeof(number), ": 0 errors, 0 warnings, %zu note%s\n", count, count == 1 ? "" : "s");
+    has(number);
+    ck_assert_int_eq(RUN("--explain", "a.b", "-c", "FILE"), 0);
+    /* To run, they are needed, and in the service, or with what it has, they are checked. */
+    ck_assert_int_eq(RUN("-c", "FILE"), 1);
+    setenv("CREDENTIALS_DIRECTORY", "/run/credentials/check.options", 1);
+    ck_assert_int_eq(RUN("--check", "-c", "FILE"), 1);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    unlink(file);
+}
+
+START_TEST(credentials)
+{
+    static const char *const client[] = {":3: [hark] note: password_file = hark.password: not checked: outside of the",
+                                         ":4: [hark] note: tls_ca = /run/credentials/harkd.service/ca: not checked",
+                                         ":5: [hark] note: tls_certificate = /run/credentials/check.options/c: not",
+                                         ":7: [hark] note: tls_key_password_file = k: not checked"};
+    static const char *const broker[] = {":6: [user u] note: password_file = u.password: not checked",
+                                         ":4: [broker] note: definitions = /run/credentials/harkd.service/d: not"};
+
+    check_credentials(
+        "[hark]\nurl = amqps://me@h/v\npassword_file = hark.password\ntls_ca = ${CREDENTIALS_DIRECTORY}/ca\n"
+        "tls_certificate = /run/credentials/check.options/c\ntls_key = /dev/null\n"
+        "tls_key_password_file = k\n" LISTENS,
+        client, HARK_COUNT(client));
+    check_credentials("[hark]\nurl = embedded:\n[broker]\ndefinitions = ${CREDENTIALS_DIRECTORY}/d\n"
+                      "[user u]\npassword_file = u.password\n" LISTENS,
+                      broker, HARK_COUNT(broker));
+    strcpy(file, "/tmp/check_options.XXXXXX");
+    write_file("[hark]\nurl = amqp://me@h/v\npassword_file = /nonexistent/password\n" LISTENS);
+    ck_assert_int_eq(RUN("--check", "-c", "FILE"), 1);
+    has(":3: [hark] password_file = /nonexistent/password: No such file");
+    unlink(file);
+}
+END_TEST
+
 /* What is said before there is a log has its priority, too. */
 START_TEST(journal_priorities)
 {
@@ -216,6 +265,7 @@ int main(void)
     tcase_add_test(tcase, wrong_arguments);
     tcase_add_test(tcase, checks);
     tcase_add_test(tcase, journal_priorities);
+    tcase_add_test(tcase, credentials);
     tcase_add_test(tcase, explains);
     tcase_add_test(tcase, standalone);
     tcase_add_test(tcase, full_disk);
