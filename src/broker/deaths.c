@@ -3,20 +3,12 @@
 
 #include "broker/publish.h"
 #include "broker/queue_private.h"
-#include "wire/table.h"
 
 #include "base/log.h"
 
 #include <stdlib.h>
 
 #define DEATHS_AT_ONCE 2000 /* then it is the others' turn */
-
-static const char *const death_reasons[] = {
-    [DEATH_REJECTED] = "rejected",
-    [DEATH_EXPIRED] = "expired",
-    [DEATH_MAXLEN] = "maxlen",
-    [DEATH_DELIVERY_LIMIT] = "delivery_limit",
-};
 
 /* ---- the line ---- */
 
@@ -76,144 +68,7 @@ void deaths_forget(struct broker *broker, const struct vhost *vhost)
     deaths->capacity = 0;
 }
 
-/* ---- the header x-death ---- */
-
-/* True if this x-death entry is of that queue and reason; *queue is whose it is. */
-static bool death_is_of(struct span record, struct span *queue, struct span *reason)
-{
-    struct table_entry field;
-
-    if (!table_find(record, span_str("queue"), &field) || field.kind != 'S')
-        return false;
-    *queue = field.value;
-    if (!table_find(record, span_str("reason"), &field) || field.kind != 'S')
-        return false;
-    *reason = field.value;
-    return true;
-}
-
-static void death_put_keys(struct buf *out, const struct message *message)
-{
-    struct table_entry header, key;
-    size_t position, cursor = 0;
-    struct span name = span_str("routing-keys");
-
-    buf_put_u8(out, (uint8_t)name.length);
-    buf_put_span(out, name);
-    buf_put_u8(out, 'A');
-    position = table_begin(out);
-    buf_put_u8(out, 'S');
-    buf_put_u32(out, (uint32_t)message->routing_key.length);
-    buf_put_span(out, message->routing_key);
-    if (table_find(message->properties.headers, span_str("CC"), &header) && header.kind == 'A')
-        while (table_next_item(header.value, &cursor, &key))
-            if (key.kind == 'S') {
-                buf_put_u8(out, 'S');
-                buf_put_u32(out, (uint32_t)key.value.length);
-                buf_put_span(out, key.value);
-            }
-    table_end(out, position);
-}
-
-/* The record of this death, as one item of the array: the first of its kind, or an earlier one counted up. */
-static void death_put_record(struct buf *out, const struct death *death, const struct table_entry *earlier)
-{
-    const struct message *message = death->entry.message;
-    struct properties properties;
-    struct table_entry field;
-    size_t position, cursor = 0;
-    int64_t count;
-
-    buf_put_u8(out, 'F');
-    position = table_begin(out);
-    if (earlier != NULL) {
-        while (table_next(earlier->value, &cursor, &field)) {
-            if (span_is(field.name, "count") && table_integer(&field, &count))
-                table_put_long(out, field.name, count < INT64_MAX ? count + 1 : count);
-            else
-                buf_put_span(out, field.whole);
-        }
-    } else {
-        table_put_long(out, span_str("count"), 1);
-        table_put_string(out, span_str("exchange"), message->exchange);
-        message_properties(message, &properties);
-        if ((properties.flags & PROPERTY_EXPIRATION) != 0)
-            table_put_string(out, span_str("original-expiration"), properties.expiration);
-        table_put_string(out, span_str("queue"), death->queue->name);
-        table_put_string(out, span_str("reason"), span_str(death_reasons[death->reason]));
-        death_put_keys(out, message);
-        table_put_time(out, span_str("time"), (uint64_t)(loop_wall(death->queue->vhost->broker->loop) / 1000));
-    }
-    table_end(out, position);
-}
-
-static void death_put_array(struct buf *out, const struct death *death, const struct table_entry *deaths)
-{
-    struct table_entry item, mine = {0};
-    struct span name = span_str("x-death"), queue, reason;
-    size_t position, cursor = 0;
-    bool found = false;
-
-    while (deaths != NULL && !found && table_next_item(deaths->value, &cursor, &item))
-        if (item.kind == 'F' && death_is_of(item.value, &queue, &reason) && span_equal(queue, death->queue->name) &&
-            span_is(reason, death_reasons[death->reason])) {
-            mine = item;
-            found = true;
-        }
-    buf_put_u8(out, (uint8_t)name.length);
-    buf_put_span(out, name);
-    buf_put_u8(out, 'A');
-    position = table_begin(out);
-    death_put_record(out, death, found ? &mine : NULL);
-    cursor = 0;
-    while (deaths != NULL && table_next_item(deaths->value, &cursor, &item))
-        if (!found || item.value.data != mine.value.data)
-            buf_put_span(out, item.whole);
-    table_end(out, position);
-}
-
-static void death_put_headers(struct buf *out, const struct death *death)
-{
-    struct span headers = death->entry.message->properties.headers;
-    struct table_entry field, deaths;
-    bool before = table_find(headers, span_str("x-death"), &deaths) && deaths.kind == 'A';
-    bool first = !table_find(headers, span_str("x-first-death-reason"), &field);
-    size_t cursor = 0;
-
-    while (table_next(headers, &cursor, &field)) {
-        if (span_is(field.name, "x-death") || (death->queue->policy.has_dead_key && span_is(field.name, "CC")))
-            continue;
-        buf_put_span(out, field.whole);
-    }
-    death_put_array(out, death, before ? &deaths : NULL);
-    if (first) {
-        table_put_string(out, span_str("x-first-death-exchange"), death->entry.message->exchange);
-        table_put_string(out, span_str("x-first-death-queue"), death->queue->name);
-        table_put_string(out, span_str("x-first-death-reason"), span_str(death_reasons[death->reason]));
-    }
-}
-
 /* ---- where it goes ---- */
-
-/* A message that has already died in this queue, and never by being rejected since, goes round in circles. */
-static bool death_is_cycle(const struct queue *queue, struct span headers)
-{
-    struct table_entry deaths, item;
-    struct span name, reason;
-    size_t cursor = 0;
-
-    if (!table_find(headers, span_str("x-death"), &deaths) || deaths.kind != 'A')
-        return false;
-    while (table_next_item(deaths.value, &cursor, &item)) {
-        if (item.kind != 'F' || !death_is_of(item.value, &name, &reason))
-            continue;
-        if (span_is(reason, "rejected"))
-            return false;
-        if (span_equal(name, queue->name))
-            return true;
-    }
-    return false;
-}
 
 static struct message *death_message(const struct death *death)
 {

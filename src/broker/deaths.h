@@ -11,6 +11,7 @@
 #ifndef BROKER_DEATHS_H
 #define BROKER_DEATHS_H
 
+#include "base/buf.h"
 #include "broker/ring.h"
 
 struct broker;
@@ -40,5 +41,11 @@ void deaths_add(struct queue *queue, const struct entry *entry, enum death_reaso
 void deaths_run(struct broker *broker);
 /* Those of this virtual host (NULL: all) are not dealt with: its queues go, or the process ends. */
 void deaths_forget(struct broker *broker, const struct vhost *vhost);
+
+/* The headers of the dead letter: those of the message, with this death in x-death. Without memory `out` turns `failed`. */
+void death_put_headers(struct buf *out, const struct death *death);
+/* A message that has already died in this queue, and never by being rejected since, goes round in circles. `headers`: the
+ * dead letter's. */
+bool death_is_cycle(const struct queue *queue, struct span headers);
 
 #endif

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from differences import differs
+
 TO_DL = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dl"}
 
 
@@ -255,6 +257,56 @@ def test_published_anew_with_its_headers(ch):
     ch.publish("", "q", "x", headers=ch.get_soon("dl").message.table)
     reject(ch)
     death(ch.get_soon("dl").message, count=2)
+
+
+def old_death(queue, **more):
+    """An entry as RabbitMQ before 3.5 made one for each death."""
+    return dict({"reason": "expired", "queue": queue, "exchange": "x", "routing-keys": ["k"]}, **more)
+
+
+@pytest.mark.parametrize("before, after", [
+    ([old_death("a"), old_death("b"), old_death("a"), old_death("a")], {"q": 1, "a": 3, "b": 1}),
+    ([old_death("q", reason="rejected")] * 2 + [old_death("b", count=7), old_death("b", count=8)], {"q": 3, "b": 7}),
+    ([old_death("q", reason="rejected")], {"q": 1}),
+    ([old_death("a")], {"q": 1, "a": None}),
+    ([], {"q": 1}),
+], ids=["others", "own", "own alone", "other alone", "none"])
+def test_entries_without_a_count(ch, before, after):
+    """They are counted, each kind is one entry."""
+    declare(ch)
+    ch.publish("", "q", "x", headers={"x-death": before})
+    reject(ch)
+    entries = ch.get_soon("dl").message.headers["x-death"]
+    assert len(entries) == len(after)
+    assert {entry["queue"]: entry.get("count") for entry in entries} == after
+
+
+@pytest.mark.parametrize("before", [[old_death("a", count=1)], "no array"], ids=["an entry", "no array"])
+def test_who_has_died_has_a_first_death_or_gets_none(ch, before):
+    declare(ch)
+    ch.publish("", "q", "x", headers={"x-death": before})
+    reject(ch)
+    message = ch.get_soon("dl").message
+    assert list(message.headers) == ["x-death"]
+    death(message)
+
+
+def test_the_first_death_is_the_brokers_to_say(ch):
+    declare(ch)
+    ch.publish("", "q", "x", headers={"x-first-death-reason": "mine", "x-first-death-queue": "a"})
+    reject(ch)
+    first(ch.get_soon("dl").message)
+
+
+def test_order_of_many(broker, ch):
+    for number in range(1, 6):
+        declare(ch, "%d" % number, {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "%d" % (number + 1)})
+    declare(ch, "6")
+    ch.publish("", "1", "x")
+    for number in range(1, 6):
+        reject(ch, "%d" % number)
+    queues = [entry["queue"] for entry in ch.get_soon("6").message.headers["x-death"]]
+    assert queues == list("54321" if differs(broker, "order of x-death") else "53124")
 
 
 # Cycles.
