@@ -31,31 +31,28 @@ static int store_sync_folder(const char *path)
     return failed;
 }
 
-/* A folder that is new has to be on the disk itself: that is its parent's matter. */
-static void store_sync_parent(const char *folder)
+/* A folder that is new, made by whomever, has to be on the disk itself: that is the matter of the one above it. Those that
+ * may not be read are not ours, and were there before. */
+static void store_sync_above(const char *folder)
 {
     char path[PATH_MAX];
-    char *slash;
 
-    snprintf(path, sizeof(path), "%s", folder);
-    for (size_t end = strlen(path); end > 1 && path[end - 1] == '/'; end--)
-        path[end - 1] = 0;
-    slash = strrchr(path, '/');
-    if (slash == NULL)
-        snprintf(path, sizeof(path), ".");
-    else
+    if (realpath(folder, path) == NULL) {
+        log_warning("store %s: cannot sync the folders above it: %s", folder, strerror(errno));
+        return;
+    }
+    for (char *slash; (slash = strrchr(path, '/')) != NULL && slash[1] != 0;) {
         slash[slash == path] = 0;
-    if (store_sync_folder(path) != 0)
-        log_warning("store %s: cannot sync the folder %s: %s", folder, path, strerror(errno));
+        if (store_sync_folder(path) != 0 && errno != EACCES)
+            log_warning("store %s: cannot sync the folder %s: %s", folder, path, strerror(errno));
+    }
 }
 
 static int store_open_folder(struct store_db *db, char *error, size_t size)
 {
     struct stat stat_buf;
 
-    if (mkdir(db->folder, 0700) == 0)
-        store_sync_parent(db->folder);
-    else if (errno != EEXIST)
+    if (mkdir(db->folder, 0700) != 0 && errno != EEXIST)
         return store_fail(error, size, "cannot make the folder", db->folder, strerror(errno));
     if (stat(db->folder, &stat_buf) != 0)
         return store_fail(error, size, "cannot use the folder", db->folder, strerror(errno));
@@ -114,6 +111,8 @@ static int store_create(struct store_db *db)
     code = store_env_open(db, &db->durable);
     store_env_close(&db->durable);
     db->durable.path = db->durable_path;
+    if (code == 0)
+        store_sync_above(db->folder); /* before there is a store.mdb: with one, nobody looks at them again */
     if (code == 0 && rename(path, db->durable_path) != 0)
         code = errno;
     if (code == 0)
