@@ -60,6 +60,15 @@ def test_expired_behind_one_with_more_time(ch):
     ch.silent()
 
 
+def test_what_expired_behind_a_message_is_not_counted_with_it(ch):
+    ch.declare("q")
+    ch.call("confirm.select")
+    ch.publish_safely("", "q", "first")
+    ch.publish_safely("", "q", "a", "b", expiration="0")
+    assert ch.ready("q") == 3
+    assert ch.get("q", no_ack=False).messages == 0
+
+
 def test_expiration_0_comes_back_to_nobody(ch):
     ch.declare("q", arguments={"x-message-ttl": 0})
     ch.call("basic.consume", queue="q")
