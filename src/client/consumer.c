@@ -1,122 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "client/consumer.h"
+#include "client/consumer_private.h"
 
 #include "base/log.h"
 #include "client/backoff.h"
-#include "client/complaint.h"
-#include "client/gather.h"
-#include "client/unacked.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CONSUMER_ACK_SHARE 10 /* settled ones wait until they are this part of the prefetch, */
-#define CONSUMER_ACK_MS 5     /* or this long */
-
-enum consumer_state {
-    CONSUMER_IDLE,    /* waits for consumer_start() */
-    CONSUMER_OPENING, /* channel.open sent */
-    CONSUMER_ASKING,  /* qos and consume sent */
-    CONSUMER_SUBSCRIBED,
-    CONSUMER_WAITING,    /* the back-off after a refusal */
-    CONSUMER_CANCELLING, /* cancel sent */
-    CONSUMER_CANCELLED,  /* no more deliveries; the channel is open for acknowledgements */
-    CONSUMER_CLOSED,
-};
-
-struct consumer {
-    struct session *session;
-    const struct consumer_ops *ops;
-    void *arg;
-    struct channel channel;
-    enum consumer_state state;
-    char *queue, *section;
-    uint16_t prefetch;
-    amqp_table_t arguments;
-    int64_t retry_min, retry_max;
-    unsigned attempts;
-    int64_t since;  /* subscribed, in the loop's ms */
-    bool streaming; /* the body of an oversized message is coming */
-    bool is_gone;   /* the next attempt is the owner's: the queue does not exist */
-    struct event *timer;
-    struct complaint complaint;
-    struct gather gather;
-    struct loop_task flush, reap;
-    void (*done)(void *arg);
-    void *done_arg;
-
-    struct unacked unacked;
-    struct event *ack_timer; /* what is settled is acknowledged at the latest then */
-    uint64_t delivered, gathered;
-};
-
-/* ---- acknowledgements ---- */
-
-static void consumer_flush(struct loop_task *task)
-{
-    struct consumer *consumer = HARK_CONTAINER(task, struct consumer, flush);
-
-    evtimer_del(consumer->ack_timer);
-    if (!channel_is_open(&consumer->channel))
-        return;
-    unacked_put(&consumer->unacked, channel_out(&consumer->channel), consumer->channel.number);
-    link_send(session_link(consumer->session));
-}
-
-static void consumer_ack_tick(evutil_socket_t fd, short what, void *arg)
-{
-    struct consumer *consumer = arg;
-
-    (void)fd;
-    (void)what;
-    consumer_flush(&consumer->flush);
-}
-
-/*
- * When to acknowledge: an acknowledgement costs the broker as much whether it is for one message or
- * for a hundred. So they are collected, but only while more is in hand, and never more than a tenth of
- * the prefetch, which the broker would otherwise have to wait for.
- */
-static void consumer_flush_later(struct consumer *consumer)
-{
-    static const struct timeval most = {.tv_usec = CONSUMER_ACK_MS * 1000};
-    const struct unacked *unacked = &consumer->unacked;
-
-    if (unacked->settled_count == unacked->count || unacked->settled_count * CONSUMER_ACK_SHARE >= consumer->prefetch)
-        loop_defer(session_loop(consumer->session), &consumer->flush);
-    else if (!evtimer_pending(consumer->ack_timer, NULL))
-        evtimer_add(consumer->ack_timer, &most);
-}
-
-/* False: of a channel that is gone, so the broker has taken it back; or settled before. */
-static bool consumer_holds(const struct ticket *ticket)
-{
-    struct consumer *consumer = ticket->consumer;
-
-    return ticket->epoch == consumer->channel.epoch && channel_is_open(&consumer->channel) &&
-           unacked_holds(&consumer->unacked, ticket->slot, ticket->tag);
-}
-
-void consumer_ack(const struct ticket *ticket)
-{
-    struct consumer *consumer = ticket->consumer;
-
-    if (!consumer_holds(ticket))
-        return;
-    unacked_settle(&consumer->unacked, ticket->slot);
-    consumer_flush_later(consumer);
-}
-
-void consumer_requeue(const struct ticket *ticket)
-{
-    struct consumer *consumer = ticket->consumer;
-    amqp_basic_reject_t reject = {.delivery_tag = ticket->tag, .requeue = 1};
-
-    if (!consumer_holds(ticket))
-        return;
-    channel_send(&consumer->channel, AMQP_BASIC_REJECT_METHOD, &reject);
-    unacked_drop(&consumer->unacked, ticket->slot);
-}
 
 /* ---- subscribing ---- */
 
@@ -139,9 +28,7 @@ static void consumer_leave(struct consumer *consumer, enum consumer_state state)
                consumer->state == CONSUMER_CANCELLED; /* of a channel that it was subscribed on */
 
     consumer_cut(consumer);
-    unacked_clear(&consumer->unacked);
-    loop_task_cancel(&consumer->flush);
-    evtimer_del(consumer->ack_timer);
+    consumer_settle_void(consumer);
     consumer->state = state;
     if (was)
         consumer->ops->subscribed(consumer->arg, false);
@@ -242,7 +129,7 @@ static void consumer_cancelled_by_server(struct consumer *consumer)
 {
     consumer_say(consumer, "the broker cancelled the consumer:", "the queue was deleted, or its node or leader is gone",
                  "; subscribing again");
-    consumer_flush(&consumer->flush); /* what the broker still knows is not delivered again */
+    consumer_flush(consumer); /* what the broker still knows is not delivered again */
     channel_close(&consumer->channel, NULL, NULL);
     consumer->is_gone = true;
     consumer_again(consumer);
@@ -280,15 +167,20 @@ static void consumer_delivery(void *arg, const struct method_deliver *deliver, s
 {
     struct consumer *consumer = arg;
     struct ticket ticket = {.consumer = consumer, .tag = deliver->delivery_tag, .epoch = consumer->channel.epoch};
-    amqp_basic_nack_t nack = {.delivery_tag = deliver->delivery_tag, .requeue = 1};
+    amqp_basic_reject_t reject = {.delivery_tag = deliver->delivery_tag, .requeue = 1};
 
     ticket.slot = unacked_add(&consumer->unacked, deliver->delivery_tag);
     if (ticket.slot == UNACKED_NONE) {
-        log_error("%s: out of memory for a delivery: it stays with the broker until this worker reconnects",
-                  consumer->section);
+        /* It cannot even be noted that it is in hand, and the next `multiple` would take it along. */
         message_drop(message);
-        channel_send(&consumer->channel, AMQP_BASIC_NACK_METHOD,
-                     &nack); /* or the next `multiple` would take it along */
+        if (consumer->state != CONSUMER_SUBSCRIBED) { /* we are leaving: it goes to others */
+            channel_send(&consumer->channel, AMQP_BASIC_REJECT_METHOD, &reject);
+            return;
+        }
+        consumer_say(consumer, "out of memory for a delivery:", "what is in hand goes back to the queue",
+                     "; subscribing again");
+        channel_close(&consumer->channel, NULL, NULL);
+        consumer_again(consumer);
         return;
     }
     consumer->delivered++;
@@ -348,10 +240,8 @@ static void consumer_release(struct loop_task *task)
 
     if (consumer->timer != NULL)
         event_free(consumer->timer);
-    if (consumer->ack_timer != NULL)
-        event_free(consumer->ack_timer);
     arguments_free(&consumer->arguments);
-    unacked_free(&consumer->unacked);
+    consumer_settle_free(consumer);
     free(consumer->queue);
     free(consumer->section);
     free(consumer);
@@ -370,14 +260,11 @@ struct consumer *consumer_new(struct session *session, const struct consumer_opt
     consumer->prefetch = options->prefetch;
     consumer->retry_min = options->retry_min;
     consumer->retry_max = options->retry_max;
-    unacked_init(&consumer->unacked);
-    consumer->flush.run = consumer_flush;
     consumer->reap.run = consumer_release;
     consumer->queue = strdup(options->queue);
     consumer->section = strdup(options->section);
     consumer->timer = evtimer_new(loop_base(session_loop(session)), consumer_tick, consumer);
-    consumer->ack_timer = evtimer_new(loop_base(session_loop(session)), consumer_ack_tick, consumer);
-    if (consumer->ack_timer != NULL &&
+    if (consumer_settle_init(consumer) == 0 &&
         arguments_table(options->arguments, options->argument_count, &consumer->arguments) == 0 &&
         consumer->queue != NULL && consumer->section != NULL && consumer->timer != NULL)
         return consumer;
@@ -419,7 +306,7 @@ void consumer_cancel(struct consumer *consumer, void (*done)(void *arg), void *a
     case CONSUMER_OPENING:
     case CONSUMER_ASKING:
         channel_close(&consumer->channel, NULL, NULL);
-        unacked_clear(&consumer->unacked);
+        consumer_settle_void(consumer);
         /* fall through */
     case CONSUMER_IDLE:
     case CONSUMER_WAITING:
@@ -440,12 +327,11 @@ void consumer_close(struct consumer *consumer, void (*done)(void *arg), void *ar
     evtimer_del(consumer->timer);
     consumer->done = NULL;
     if (channel_is_open(&consumer->channel))
-        consumer_flush(&consumer->flush);
-    loop_task_cancel(&consumer->flush);
+        consumer_flush(consumer);
     consumer->state = CONSUMER_CLOSED;
     consumer_cut(consumer);
     channel_close(&consumer->channel, done, arg);
-    unacked_clear(&consumer->unacked);
+    consumer_settle_void(consumer);
 }
 
 void consumer_free(struct consumer *consumer)

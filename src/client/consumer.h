@@ -67,6 +67,8 @@ void consumer_session_lost(struct consumer *consumer);
 void consumer_ack(const struct ticket *ticket);
 /* Gives it back to its queue (basic.reject with requeue): it will be delivered again. */
 void consumer_requeue(const struct ticket *ticket);
+/* The same after a pause, which grows while nothing is acknowledged: there is no memory for it now. */
+void consumer_postpone(const struct ticket *ticket);
 /* For good: basic.cancel; deliveries that come before its answer are still handed over. `done`
  * after cancel-ok, when no more can come (at once, from within, if not subscribed; also when the
  * channel is lost meanwhile). */

@@ -62,13 +62,18 @@ uint32_t unacked_add(struct unacked *unacked, uint64_t tag)
 bool unacked_holds(const struct unacked *unacked, uint32_t slot, uint64_t tag)
 {
     return slot < unacked->size && unacked->slots[slot].used && unacked->slots[slot].tag == tag &&
-           !unacked->slots[slot].settled;
+           !unacked->slots[slot].settled && !unacked->slots[slot].postponed;
 }
 
 void unacked_settle(struct unacked *unacked, uint32_t slot)
 {
     unacked->slots[slot].settled = true;
     unacked->settled[unacked->settled_count++] = slot;
+}
+
+void unacked_postpone(struct unacked *unacked, uint32_t slot)
+{
+    unacked->slots[slot].postponed = true;
 }
 
 void unacked_drop(struct unacked *unacked, uint32_t at)
@@ -115,4 +120,19 @@ void unacked_put(struct unacked *unacked, struct buf *out, uint16_t channel)
         unacked_drop(unacked, slot);
     }
     unacked->settled_count = 0;
+}
+
+void unacked_put_back(struct unacked *unacked, struct buf *out, uint16_t channel)
+{
+    amqp_basic_reject_t reject = {.requeue = 1};
+    uint32_t next;
+
+    for (uint32_t slot = unacked->first; slot != UNACKED_NONE; slot = next) {
+        next = unacked->slots[slot].next;
+        if (!unacked->slots[slot].postponed)
+            continue;
+        reject.delivery_tag = unacked->slots[slot].tag;
+        method_put(out, channel, AMQP_BASIC_REJECT_METHOD, &reject);
+        unacked_drop(unacked, slot);
+    }
 }

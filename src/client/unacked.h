@@ -15,7 +15,7 @@
 struct unacked_slot {
     uint64_t tag;
     uint32_t previous, next;
-    bool used, settled;
+    bool used, settled, postponed;
 };
 
 struct unacked {
@@ -32,11 +32,14 @@ void unacked_free(struct unacked *unacked);
 uint32_t unacked_add(struct unacked *unacked, uint64_t tag) HARK_MUSTCHECK;
 /* Whether that delivery is in hand and not settled. */
 bool unacked_holds(const struct unacked *unacked, uint32_t slot, uint64_t tag);
-void unacked_settle(struct unacked *unacked, uint32_t slot); /* acknowledged by the next unacked_put */
-void unacked_drop(struct unacked *unacked, uint32_t slot);   /* not to be acknowledged */
+void unacked_settle(struct unacked *unacked, uint32_t slot);   /* acknowledged by the next unacked_put */
+void unacked_drop(struct unacked *unacked, uint32_t slot);     /* not to be acknowledged */
+void unacked_postpone(struct unacked *unacked, uint32_t slot); /* given back by the next unacked_put_back */
 void unacked_clear(struct unacked *unacked);
 /* Puts the acknowledgements: the front of the chain, as far as it is settled, as one; the others
  * singly. */
 void unacked_put(struct unacked *unacked, struct buf *out, uint16_t channel);
+/* Puts a basic.reject with requeue for each that was postponed. */
+void unacked_put_back(struct unacked *unacked, struct buf *out, uint16_t channel);
 
 #endif

@@ -24,6 +24,14 @@ static void worker_requeue(void *arg, const struct dispatch_ticket *from)
     consumer_requeue(&ticket);
 }
 
+static void worker_postpone(void *arg, const struct dispatch_ticket *from)
+{
+    struct ticket ticket = worker_ticket(from);
+
+    (void)arg;
+    consumer_postpone(&ticket);
+}
+
 static void worker_keep(struct worker *worker, struct outgoing *outgoing)
 {
     struct outgoing **end = &worker->early;
@@ -86,6 +94,7 @@ struct dispatch_ports worker_ports(struct worker *worker)
         .arg = worker,
         .ack = worker_ack,
         .requeue = worker_requeue,
+        .postpone = worker_postpone,
         .publish = worker_publish,
         .redeclare = worker_redeclare,
         .enter = worker_enter,

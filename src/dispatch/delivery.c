@@ -84,6 +84,8 @@ void delivery_release(struct delivery *delivery)
     if (!delivery->abandoned) {
         dispatcher->counters.acked++;
         dispatcher->ports.ack(dispatcher->ports.arg, &delivery->ticket);
+    } else if (delivery->postponed) {
+        dispatcher->ports.postpone(dispatcher->ports.arg, &delivery->ticket);
     }
     if (delivery->dedup_hash != 0)
         duplicates_end(delivery, !delivery->abandoned);

@@ -151,11 +151,15 @@ static int64_t dispatcher_hops(const struct message *message)
     return hops;
 }
 
-static void dispatcher_no_memory(struct dispatch_queue *queue, struct message *message)
+static void dispatcher_no_memory(struct dispatch_queue *queue, const struct dispatch_ticket *ticket,
+                                 struct message *message)
 {
-    log_error("queue[%s]: out of memory for a delivery: it stays unacknowledged until this worker reconnects",
+    const struct dispatch_ports *ports = &queue->dispatcher->ports;
+
+    log_error("queue[%s]: out of memory for a delivery: it goes back to its queue after a pause",
               (const char *)queue->name.data);
     message_drop(message);
+    ports->postpone(ports->arg, ticket);
 }
 
 static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_ticket *ticket, bool redelivered,
@@ -181,7 +185,7 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
             outer = message; /* unwrapped points into it, and so does the body */
             message = inner;
         } else if (found.no_memory) { /* as it is it would go to others */
-            dispatcher_no_memory(queue, message);
+            dispatcher_no_memory(queue, ticket, message);
             return;
         }
         hops = dispatcher_hops(message);
@@ -203,7 +207,7 @@ static void dispatcher_take(struct dispatch_queue *queue, const struct dispatch_
 
     delivery = delivery_new(queue, ticket, redelivered, message, (uint16_t)(count > 0 ? count : 1));
     if (delivery == NULL) {
-        dispatcher_no_memory(queue, message);
+        dispatcher_no_memory(queue, ticket, message);
         message_drop(outer);
         return;
     }

@@ -40,6 +40,8 @@ struct dispatch_ports {
     void (*ack)(void *arg, const struct dispatch_ticket *ticket);
     /* Back to its queue, to be delivered again: a message that was too large to be kept, and did not get through. */
     void (*requeue)(void *arg, const struct dispatch_ticket *ticket);
+    /* The same after a pause: there is no memory for it now. */
+    void (*postpone)(void *arg, const struct dispatch_ticket *ticket);
     /* Takes the outgoing; its done() is called once, perhaps before this returns. One that is `streamed` comes from within
      * dispatcher_deliver, and has the body of what is being delivered. */
     void (*publish)(void *arg, struct outgoing *outgoing);

@@ -231,9 +231,9 @@ static void event_send_copy(struct hark_event *event, struct outgoing *copy)
 
     event->state = EVENT_PUBLISHING;
     if (copy == NULL) {
-        /* No memory. It stays with the broker, which delivers it again when this worker's channel ends. */
-        event_say(event, LOG_LEVEL_ERROR, "out of memory for its retry or dead letter: left unacknowledged");
-        event->delivery->abandoned = true;
+        event_say(event, LOG_LEVEL_ERROR,
+                  "out of memory for its retry or dead letter: it goes back to its queue after a pause");
+        event->delivery->abandoned = event->delivery->postponed = true;
         event_finish(event);
         return;
     }

@@ -94,6 +94,7 @@ struct delivery {
     uint16_t event_count;
     uint8_t id_length; /* of `id`; 0: the message has one of its own, or none was needed yet */
     bool redelivered, abandoned, hashed;
+    bool postponed;  /* abandoned for want of memory: it goes back to its queue */
     bool named;      /* `id` came with it: it was in a retry queue or among the dead letters */
     char *meant_for; /* of one that is buried: the listener that it came back for, malloc'd; NULL: none */
     char id[255];

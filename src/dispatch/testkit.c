@@ -276,10 +276,18 @@ static int kit_listen(struct hark_test *t)
     return dispatcher_add_listener(t->dispatcher, &listener);
 }
 
+static void kit_postpone(void *arg, const struct dispatch_ticket *ticket)
+{
+    (void)arg;
+    (void)ticket;
+    kit_die("out of memory");
+}
+
 struct hark_test *hark_test_open(const struct hark_module *module, const char *section)
 {
     struct hark_test *t = calloc(1, sizeof(*t));
-    struct dispatch_ports ports = {.arg = t, .ack = kit_ack, .publish = kit_publish, .redeclare = kit_redeclare};
+    struct dispatch_ports ports = {
+        .arg = t, .ack = kit_ack, .postpone = kit_postpone, .publish = kit_publish, .redeclare = kit_redeclare};
     struct dispatch_options options = {.dead_letter = KIT_DEAD,
                                        .dead_letter_queue = KIT_DEAD,
                                        .frame_max = 131072,
