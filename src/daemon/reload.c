@@ -367,6 +367,7 @@ void reload(struct supervisor *supervisor)
         if (!supervisor->reload_again)
             log_notice("%s: the file is read again after that", obstacle);
         supervisor->reload_again = true;
+        status_extend(supervisor);
         return;
     }
     supervisor->reload_again = false;
@@ -426,6 +427,9 @@ void reload_check(struct supervisor *supervisor)
         reload_say(supervisor, LOG_LEVEL_ERROR,
                    "broker: not all of the new configuration could be applied, and it has logged what; the workers "
                    "have taken over");
+    if (!generation_consumes(incoming))
+        reload_say(supervisor, LOG_LEVEL_WARNING,
+                   "the new workers do not consume from all queues yet, and have logged what they wait for");
     reload_say(supervisor, LOG_LEVEL_NOTICE, "reloaded %s", supervisor->options->path);
     reload_over(supervisor);
 }

@@ -57,13 +57,21 @@ static uint64_t status_work_of(pid_t pid)
     return minor + major + user + system;
 }
 
+/* At the start; later the service runs, and nothing waits for that but its clients. */
+static bool status_is_starting(const struct supervisor *supervisor)
+{
+    const struct keeper *keeper = supervisor->keeper;
+
+    return !supervisor->ready && keeper != NULL && keeper->child.pid != 0 &&
+           !child_has_reached(&keeper->child, SLOT_STARTED);
+}
+
 static bool status_broker_opens(struct supervisor *supervisor)
 {
     struct keeper *keeper = supervisor->keeper;
     uint64_t before;
 
-    if (supervisor->ready || keeper == NULL || keeper->child.pid == 0 ||
-        child_has_reached(&keeper->child, SLOT_STARTED))
+    if (!status_is_starting(supervisor))
         return false;
     before = keeper->work;
     keeper->work = status_work_of(keeper->child.pid);
@@ -72,8 +80,8 @@ static bool status_broker_opens(struct supervisor *supervisor)
 
 void status_extend(struct supervisor *supervisor)
 {
-    if (notify_wanted(&supervisor->notify) &&
-        (supervisor->stopping || supervisor->incoming != NULL || status_broker_opens(supervisor)))
+    if (notify_wanted(&supervisor->notify) && (supervisor->stopping || supervisor->incoming != NULL ||
+                                               supervisor->reload_again || status_broker_opens(supervisor)))
         notify_send(&supervisor->notify, "EXTEND_TIMEOUT_USEC=%d", EXTEND_MS * 1000);
 }
 
@@ -198,6 +206,8 @@ void status_check(struct supervisor *supervisor)
     if (supervisor->stopping) {
         status_draining(supervisor, text, sizeof(text));
         status_later(supervisor, STATUS_DRAIN_MS);
+    } else if (status_is_starting(supervisor)) {
+        snprintf(text, sizeof(text), "Starting: the broker opens its store");
     } else {
         status_working(supervisor, text, sizeof(text));
     }

@@ -82,6 +82,7 @@ END_TEST
 START_TEST(test_opens_slowly)
 {
     rig_start("well", "url = embedded:\nhang_timeout = 300ms\n" BROKER "vhost = opens\n", NULL);
+    rig_heard("STATUS=Starting: the broker opens its store");
     for (int i = 0; i < 5; i++) {
         rig_heard("EXTEND_TIMEOUT_USEC=30000000");
         ck_assert_ptr_null(strstr(rig_content("trace"), "broker serves"));

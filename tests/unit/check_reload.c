@@ -187,6 +187,12 @@ START_TEST(asked)
     rig_write_ini("well", "dedup_entries = 12345");
     ck_assert_int_eq(rig_ask_reload(), 0);
     said("a changed dedup_entries takes effect at the next restart");
+    rig_write_ini("slow", "");
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    said("do not consume from all queues yet");
+    rig_write_ini("well", "");
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    ck_assert_ptr_null(strstr(rig_text, "all queues"));
     rig_write_ini("well", "wrokers = 2");
     ck_assert_int_eq(rig_ask_reload(), 1);
     said("hark.ini:3: [hark] unknown key \"wrokers\"");
