@@ -74,8 +74,8 @@ static bool status_broker_opens(struct supervisor *supervisor)
     if (!status_is_starting(supervisor))
         return false;
     before = keeper->work;
-    keeper->work = status_work_of(keeper->child.pid);
-    return keeper->work != before;
+    keeper->work = status_work_of(keeper->child.pid) + 1;
+    return keeper->work != before; /* just forked, it has done nothing yet, and gets its time all the same */
 }
 
 void status_extend(struct supervisor *supervisor)

@@ -81,11 +81,16 @@ END_TEST
 /* A long store takes its time: the service manager is asked for more of it, as long as the broker does something. */
 START_TEST(test_opens_slowly)
 {
-    rig_start("well", "url = embedded:\nhang_timeout = 300ms\n" BROKER "vhost = opens\n", NULL);
-    rig_heard("STATUS=Starting: the broker opens its store");
-    for (int i = 0; i < 5; i++) {
+    /* At once, too, when the next look is in ten seconds. */
+    rig_start("well",
+              _i == 0 ? "url = embedded:\nhang_timeout = 300ms\n" BROKER "vhost = opens\n"
+                      : EMBEDDED BROKER "vhost = opens\n",
+              NULL);
+    for (int i = _i == 0 ? 0 : 4; i < 5; i++) {
         rig_heard("EXTEND_TIMEOUT_USEC=30000000");
         ck_assert_ptr_null(strstr(rig_content("trace"), "broker serves"));
+        if (i == 0 || _i == 1)
+            rig_heard("STATUS=Starting: the broker opens its store");
     }
     rig_heard("READY=1");
     while (recv(rig_manager, rig_text, sizeof(rig_text), MSG_DONTWAIT) > 0)
@@ -247,7 +252,7 @@ int main(void)
     tcase_add_test(cases, test_order);
     tcase_add_test(cases, test_crash);
     tcase_add_test(cases, test_hang);
-    tcase_add_test(cases, test_opens_slowly);
+    tcase_add_loop_test(cases, test_opens_slowly, 0, 2);
     tcase_add_test(cases, test_opens_never);
     tcase_add_loop_test(cases, test_refuses, 0, 2);
     tcase_add_test(cases, test_address_taken);
