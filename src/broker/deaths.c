@@ -8,64 +8,75 @@
 
 #include <stdlib.h>
 
-#define DEATHS_AT_ONCE 2000 /* then it is the others' turn */
+#define DEATHS_AT_ONCE 500 /* then it is the others' turn */
 
 /* ---- the line ---- */
+
+static struct death *deaths_append(struct death_line *line)
+{
+    if (line->end == line->capacity) {
+        size_t capacity = line->capacity == 0 ? 64 : 2 * line->capacity;
+        struct death *items = realloc(line->items, capacity * sizeof(*items));
+
+        if (items == NULL)
+            return NULL;
+        line->items = items;
+        line->capacity = capacity;
+    }
+    return &line->items[line->end++];
+}
 
 void deaths_add(struct queue *queue, const struct entry *entry, enum death_reason reason)
 {
     struct deaths *deaths = &queue_broker(queue)->deaths;
+    struct entry gone = *entry;
     struct death *death;
 
     if (!queue->policy.has_dead_exchange || queue->deleted) {
-        struct entry gone = *entry;
-
         queue_forget_entry(queue, &gone);
         return;
     }
-    if (deaths->end == deaths->capacity) {
-        size_t capacity = deaths->capacity == 0 ? 64 : 2 * deaths->capacity;
-        struct death *items = realloc(deaths->items, capacity * sizeof(*items));
-
-        if (items == NULL) {
-            struct entry gone = *entry;
-
-            log_error("queue '%.*s': no memory for a dead letter: it is lost", (int)queue->name.length,
-                      (const char *)queue->name.data);
-            queue_forget_entry(queue, &gone);
-            return;
-        }
-        deaths->items = items;
-        deaths->capacity = capacity;
+    death = deaths_append(deaths->running ? &deaths->now : &deaths->later);
+    if (death == NULL) {
+        log_error("queue '%.*s': no memory for a dead letter: it is lost", (int)queue->name.length,
+                  (const char *)queue->name.data);
+        queue_forget_entry(queue, &gone);
+        return;
     }
-    death = &deaths->items[deaths->end++];
     death->queue = queue;
     death->entry = *entry;
     death->reason = reason;
     queue->references++;
 }
 
-void deaths_forget(struct broker *broker, const struct vhost *vhost)
+static void deaths_forget_of(struct death_line *line, const struct vhost *vhost)
 {
-    struct deaths *deaths = &broker->deaths;
     size_t kept = 0;
 
-    for (size_t i = 0; i < deaths->end; i++) {
-        struct death *death = &deaths->items[i];
+    for (size_t i = 0; i < line->end; i++) {
+        struct death *death = &line->items[i];
 
         if (vhost != NULL && death->queue->vhost != vhost) {
-            deaths->items[kept++] = *death;
+            line->items[kept++] = *death;
             continue;
         }
         queue_drop_entry(death->queue, &death->entry);
         queue_release(death->queue);
     }
-    deaths->end = deaths->turned = kept;
+    line->end = kept;
     if (kept > 0)
         return;
-    free(deaths->items);
-    deaths->items = NULL;
-    deaths->capacity = 0;
+    free(line->items);
+    *line = (struct death_line){0};
+}
+
+void deaths_forget(struct broker *broker, const struct vhost *vhost)
+{
+    struct deaths *deaths = &broker->deaths;
+
+    deaths_forget_of(&deaths->now, vhost);
+    deaths_forget_of(&deaths->later, vhost);
+    deaths->turned = deaths->now.end;
 }
 
 /* ---- where it goes ---- */
@@ -122,13 +133,28 @@ static void death_publish(struct broker *broker, const struct death *death)
 /* What has been added since: the first of it is next. */
 static void deaths_turn(struct deaths *deaths)
 {
-    for (size_t low = deaths->turned, high = deaths->end; low + 1 < high; low++, high--) {
-        struct death other = deaths->items[low];
+    if (deaths->now.end == 0) {
+        struct death_line done = deaths->now;
 
-        deaths->items[low] = deaths->items[high - 1];
-        deaths->items[high - 1] = other;
+        deaths->now = deaths->later;
+        deaths->later = done;
+        deaths->turned = 0;
     }
-    deaths->turned = deaths->end;
+    for (size_t low = deaths->turned, high = deaths->now.end; low + 1 < high; low++, high--) {
+        struct death other = deaths->now.items[low];
+
+        deaths->now.items[low] = deaths->now.items[high - 1];
+        deaths->now.items[high - 1] = other;
+    }
+    deaths->turned = deaths->now.end;
+}
+
+static void deaths_trim(struct death_line *line)
+{
+    if (line->end > 0 || line->capacity <= 4096)
+        return;
+    free(line->items); /* a crowd has passed */
+    *line = (struct death_line){0};
 }
 
 void deaths_run(struct broker *broker)
@@ -136,27 +162,27 @@ void deaths_run(struct broker *broker)
     struct deaths *deaths = &broker->deaths;
     unsigned left = DEATHS_AT_ONCE;
 
-    if (HARK_LIKELY(deaths->end == 0) || deaths->running || deaths->resting)
+    if (HARK_LIKELY(deaths->now.end == 0 && deaths->later.end == 0) || deaths->running || deaths->resting)
         return;
     deaths->running = true;
-    for (deaths_turn(deaths); deaths->end > 0 && left > 0; left--, deaths_turn(deaths)) {
-        struct death death = deaths->items[--deaths->end];
+    for (deaths_turn(deaths); deaths->now.end > 0 && left > 0; left--, deaths_turn(deaths)) {
+        struct death death = deaths->now.items[--deaths->now.end];
 
-        deaths->turned = deaths->end;
+        deaths->turned = deaths->now.end;
         if (!death.queue->deleted)
             death_publish(broker, &death);
         broker->replacing = true;
         queue_forget_entry(death.queue, &death.entry);
         broker->replacing = false;
+        if (HARK_UNLIKELY(death.queue->paged.count > 0))
+            queue_schedule(death.queue); /* it may read on */
         queue_release(death.queue);
     }
     deaths->running = false;
-    if (deaths->end > 0) {
+    if (deaths->now.end > 0) {
         deaths->resting = true;
         evtimer_add(deaths->rest, &(struct timeval){0});
-    } else if (deaths->capacity > 4096) { /* a crowd has passed */
-        free(deaths->items);
-        deaths->items = NULL;
-        deaths->capacity = 0;
     }
+    deaths_trim(&deaths->now);
+    deaths_trim(&deaths->later);
 }

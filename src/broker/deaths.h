@@ -26,10 +26,15 @@ struct death {
     enum death_reason reason;
 };
 
-struct deaths {
-    struct death *items; /* the last is next */
+struct death_line {
+    struct death *items;
     size_t end, capacity;
-    size_t turned; /* behind: added since, the first of them is next */
+};
+
+struct deaths {
+    struct death_line now;   /* the last is next */
+    struct death_line later; /* behind all of those, the first is next: of other causes, while some are left */
+    size_t turned;           /* of `now`; behind: added since, the first of them is next */
     bool running;
     bool resting;       /* the turn has done its share */
     struct event *rest; /* those left by one turn, in the next */
@@ -39,6 +44,11 @@ struct deaths {
 void deaths_add(struct queue *queue, const struct entry *entry, enum death_reason reason);
 /* Deals with those that wait, or as many as one turn may take; not if called from within. */
 void deaths_run(struct broker *broker);
+/* Whether some wait for a turn. */
+static inline bool deaths_wait(const struct deaths *deaths)
+{
+    return deaths->resting;
+}
 /* Those of this virtual host (NULL: all) are not dealt with: its queues go, or the process ends. */
 void deaths_forget(struct broker *broker, const struct vhost *vhost);
 

@@ -104,8 +104,10 @@ void broker_check(const struct broker *broker)
         for (unsigned i = 0; (channel = channel_table_next(&peer->channels, &i)) != NULL;)
             check_channel(channel, &sums);
     }
-    for (size_t i = 0; i < broker->deaths.end; i++)
-        sums.memory += broker->deaths.items[i].entry.charge;
+    for (size_t i = 0; i < broker->deaths.now.end; i++)
+        sums.memory += broker->deaths.now.items[i].entry.charge;
+    for (size_t i = 0; i < broker->deaths.later.end; i++)
+        sums.memory += broker->deaths.later.items[i].entry.charge;
     CHECK(sums.ready == broker->ready_count);
     CHECK(sums.unacked == broker->unacked_count);
     CHECK(sums.memory == broker->memory);

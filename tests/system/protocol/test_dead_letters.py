@@ -5,6 +5,7 @@ import time
 import pytest
 
 from differences import differs
+from rig import methods, wire
 
 TO_DL = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dl"}
 
@@ -14,6 +15,10 @@ def declare(ch, name="q", dead_letter=None, **arguments):
     ch.declare("dl")
     ch.declare(name, arguments=dict(TO_DL if dead_letter is None else dead_letter, **{
         "x-" + key.replace("_", "-"): value for key, value in arguments.items()}))
+
+
+def frame_of(name, ch, **arguments):
+    return wire.frame(wire.METHOD, ch.number, methods.encode(name, arguments))
 
 
 def reject(ch, queue="q"):
@@ -35,6 +40,21 @@ def first(message, reason="rejected", queue="q", exchange=""):
 
 
 # Reasons.
+
+def test_many_at_once_keep_their_order(ch):
+    """They are more than the embedded broker deals with in one turn."""
+    declare(ch)
+    for number in range(5000):
+        ch.publish("", "q", b"%d" % number)
+    ch.wait_ready("q", 5000)
+    for _ in range(5000):
+        ch.send("basic.get", queue="q", no_ack=False)
+    last = [ch.expect("basic.get-ok").delivery for _ in range(5000)][-1]
+    ch.peer.write(b"".join(frame_of("basic.nack", ch, delivery=last - left, multiple=True, requeue=False)
+                           for left in (2000, 1990, 1000, 0)))
+    ch.wait_ready("dl", 5000)
+    assert ch.bodies("dl") == [b"%d" % number for number in range(5000)]
+
 
 @pytest.mark.parametrize("name", ["basic.reject", "basic.nack"])
 def test_rejected(ch, name):
