@@ -19,6 +19,7 @@
 #define BROKER_STORE_LOW (16 * 1024 * 1024)  /* until there are no more than these */
 #define BROKER_EASE (128 * 1024 * 1024)      /* bytes above which what is on disk anyway need not be in memory too */
 #define BROKER_KEEP 2048      /* messages of a queue that stay in memory when others are left to the disk */
+#define BROKER_PAGE_OUT 16384 /* so many of them in one round: it holds everybody up */
 #define BROKER_PAGE_MS 20     /* between two rounds of asking all queues for memory */
 #define BROKER_LAST_MS 1000   /* for the last bytes to a peer that has to go */
 #define BROKER_CLOSE_MS 60000 /* for the store's last commit */
@@ -155,17 +156,17 @@ static uint64_t broker_used(const struct broker *broker)
     return broker->memory + broker->gathered + store_pending(broker->store);
 }
 
-static void broker_page_out_to(struct broker *broker, uint64_t enough, uint64_t keep, bool stored_only)
+static void broker_page_out_to(struct broker *broker, uint64_t enough, uint64_t keep, bool stored_only, uint64_t *most)
 {
     struct vhost *vhost, *next;
     struct queue *queue, *after;
 
     HASH_ITER (hh, broker->vhosts, vhost, next) {
         HASH_ITER (hh, vhost->queues, queue, after) {
-            if (broker->memory <= enough)
+            if (broker->memory <= enough || *most == 0)
                 return;
             if (queue->ready_count - queue->paged.count > 2 * keep)
-                queue_page_out(queue, keep, stored_only);
+                *most -= queue_page_out(queue, keep, stored_only, *most);
         }
     }
 }
@@ -174,12 +175,12 @@ static void broker_page_out(struct broker *broker)
 {
     bool stored_only = broker->memory <= broker->memory_page;
     uint64_t enough = (stored_only ? broker->memory_ease : broker->memory_page) / 4 * 3;
-    uint64_t much = broker->memory_page / 2 * 3;
+    uint64_t much = broker->memory_page / 2 * 3, most = BROKER_PAGE_OUT;
 
-    broker_page_out_to(broker, enough, BROKER_KEEP, stored_only);
+    broker_page_out_to(broker, enough, BROKER_KEEP, stored_only, &most);
     /* Few messages may be large, or the queues many. */
     for (uint64_t keep = BROKER_KEEP / 16; broker->memory > much; keep /= 16) {
-        broker_page_out_to(broker, enough, keep, false);
+        broker_page_out_to(broker, enough, keep, false, &most);
         if (keep == 0)
             return;
     }

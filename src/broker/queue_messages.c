@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 
+/* Ready messages in memory: what is done with all of them at once holds everybody up for as long as that takes. */
+#define QUEUE_MOST 131072
+
 /* ---- small pieces ---- */
 
 struct store_entry queue_row(const struct queue *queue, const struct entry *entry)
@@ -173,6 +176,8 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
     queue->next_position++;
     queue_count(queue, 1, message->body.length);
     queue_trim(queue);
+    if (HARK_UNLIKELY(queue->ready_count - queue->paged.count > QUEUE_MOST))
+        queue_page_out(queue, QUEUE_MOST / 8 * 7, false, UINT64_MAX);
     queue_schedule(queue);
     return QUEUE_ADDED;
 }

@@ -17,7 +17,7 @@
 #define PAGE_BYTES (4 * 1024 * 1024) /* or bytes of bodies, both in memory and read */
 #define PAGE_FEW 64                  /* when nobody takes them, and only their time or number matters: at first, */
 #define PAGE_FEW_BYTES 65536         /* then twice as much each time that all of them had to go */
-#define PAGE_GONE 65536              /* up to so many */
+#define PAGE_GONE 16384              /* up to so many */
 
 void queue_add_paged(struct queue *queue, const struct entry *given)
 {
@@ -41,29 +41,29 @@ void queue_add_paged(struct queue *queue, const struct entry *given)
     queue_drop_entry(queue, &entry);
 }
 
-void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only)
+uint64_t queue_page_out(struct queue *queue, uint64_t keep, bool stored_only, uint64_t most)
 {
-    uint64_t in_memory = queue->ready_count - queue->paged.count;
+    uint64_t in_memory = queue->ready_count - queue->paged.count, before = in_memory;
 
     if (queue->paged.read != NULL)
-        return; /* it is on its way the other way */
+        return 0; /* it is on its way the other way */
     for (unsigned i = queue->ring_count; i > 0 && in_memory > keep; i--) {
         struct ring *ring = &queue->rings[i - 1];
 
         while (ring->count > 0 && in_memory > keep) {
             struct entry entry = *ring_at(ring, ring->count - 1);
 
-            if (queue->unacked_count > 0 &&
-                (entry.rank < queue->top_rank || (entry.rank == queue->top_rank && entry.position < queue->top)))
-                return;
-            if (stored_only && !entry.stored)
-                return;
+            if (before - in_memory == most || (stored_only && !entry.stored) ||
+                (queue->unacked_count > 0 &&
+                 (entry.rank < queue->top_rank || (entry.rank == queue->top_rank && entry.position < queue->top))))
+                return before - in_memory;
             ring_drop_last(ring);
             queue_add_paged(queue, &entry);
             in_memory--;
         }
         ring_trim(ring);
     }
+    return before - in_memory;
 }
 
 /* What came while the disk was read: now it is known what lies before it. */
@@ -160,6 +160,8 @@ void queue_page_in(struct queue *queue)
 
     if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
         return;
+    if (!taken && queue->policy.has_dead_exchange && deaths_wait(&queue_broker(queue)->deaths))
+        return; /* those that have been read are dead letters that wait: they would be more and more */
     in_memory = queue->ready_count - queue->paged.count;
     if (in_memory > 0)
         queue->paged.piece = 0;

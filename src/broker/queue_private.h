@@ -54,8 +54,8 @@ void queue_set_timer(struct queue *queue);
 void queue_tick(evutil_socket_t fd, short what, void *arg);
 
 /* Leaves what is behind the first `keep` messages on disk, or with stored_only as far as it is there
- * already. */
-void queue_page_out(struct queue *queue, uint64_t keep, bool stored_only);
+ * already; at most so many. How many. */
+uint64_t queue_page_out(struct queue *queue, uint64_t keep, bool stored_only, uint64_t most);
 /* Adds a message to what is on disk. */
 void queue_add_paged(struct queue *queue, const struct entry *entry);
 /* Reads the next piece if the front runs low. */

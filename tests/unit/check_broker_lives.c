@@ -117,7 +117,7 @@ static void queue_on_disk(int messages)
     raw_flush(&a);
     for (int i = 0; i < 100 && raw_queue(&kit, "q")->ready_count < (uint64_t)messages; i++)
         broking_turn(&kit, false);
-    queue_page_out(raw_queue(&kit, "q"), 0, false);
+    queue_page_out(raw_queue(&kit, "q"), 0, false, UINT64_MAX);
     broking_sync(&kit);
     ck_assert_uint_eq(raw_queue(&kit, "q")->paged.count, (uint64_t)messages);
 }

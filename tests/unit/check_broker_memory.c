@@ -229,6 +229,29 @@ START_TEST(many_short_queues_do_not_stay_in_memory)
 }
 END_TEST
 
+/* With however much memory: what is done with a whole queue at once takes as long as it has messages there. */
+START_TEST(a_long_queue_does_not_stay_in_memory)
+{
+    struct queue *queue;
+
+    open_with(UINT64_C(4096) * MEGABYTE);
+    raw_declare(&a, "q", false, NULL);
+    queue = raw_queue(&kit, "q");
+    for (int i = 0; i < 200000; i++) {
+        raw_put_publish(&a, 1, "", "q", NULL, 1);
+        if (i % 1000 == 999)
+            raw_flush(&a);
+    }
+    for (int i = 0; i < 10000 && kit.broker->published < 200000; i++)
+        let_it_work(1);
+    ck_assert_uint_eq(queue->ready_count, 200000);
+    ck_assert_uint_lt(queue->ready_count - queue->paged.count, 140000);
+    raw_consume(&b, "q", "c", true);
+    for (int i = 0; i < 200000; i++)
+        raw_expect(&b, AMQP_BASIC_DELIVER_METHOD);
+}
+END_TEST
+
 /* A consumer that takes nothing does not bring the queue back into memory. */
 START_TEST(a_consumer_that_waits_holds_little)
 {
@@ -284,6 +307,7 @@ int main(void)
     tcase_add_test(tests, contents_that_never_end_count);
     tcase_add_test(tests, large_messages_do_not_stay_in_memory);
     tcase_add_test(tests, many_short_queues_do_not_stay_in_memory);
+    tcase_add_test(tests, a_long_queue_does_not_stay_in_memory);
     tcase_add_test(tests, a_consumer_that_waits_holds_little);
     tcase_add_test(tests, an_alarm_ends_with_the_commit);
     suite_add_tcase(suite, tests);

@@ -180,7 +180,7 @@ START_TEST(a_limit_holds_on_disk)
     raw_flush(&a);
     raw_declare(&a, "q", true, &arguments);
     queue = raw_queue(&kit, "q");
-    queue_page_out(queue, 0, false);
+    queue_page_out(queue, 0, false, UINT64_MAX);
     broking_sync(&kit);
     from = queue->paged.position;
     for (int i = 0; i < LIMIT; i++)

@@ -197,7 +197,7 @@ static void run(unsigned seed, bool ranked)
     for (int step = 0; step < 3000; step++) {
         switch (any(40)) {
         case 0:
-            queue_page_out(queue, any(20), any(2) == 0);
+            queue_page_out(queue, any(20), any(2) == 0, UINT64_MAX);
             break;
         case 1:
             read_what_is_on_disk();
