@@ -110,17 +110,17 @@ static int class_basic_consume(struct peer_channel *channel, const amqp_basic_co
     char generated[40];
     int added;
 
-    if (!replies) {
-        queue = class_readable_queue(channel, span_amqp(consume->queue), error);
-        if (queue == NULL)
-            return -1;
-    }
     if (tag.length == 0)
         tag = class_random_name(generated, sizeof(generated), "amq.ctag-");
     HASH_FIND(hh, channel->consumers, tag.data, tag.length, consumer);
     if (consumer != NULL)
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD, "attempt to reuse consumer tag '%.*s'",
                          (int)tag.length, (const char *)tag.data);
+    if (!replies) {
+        queue = class_readable_queue(channel, span_amqp(consume->queue), error);
+        if (queue == NULL)
+            return -1;
+    }
     if (channel->peer->consumer_count >= channel->peer->broker->options.consumer_max)
         return reply_set(error, REPLY_NOT_ALLOWED, AMQP_BASIC_CONSUME_METHOD,
                          "reached maximum (%u) of consumers per connection",

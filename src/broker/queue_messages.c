@@ -307,33 +307,27 @@ bool queue_has_expired(const struct queue *queue, const struct ring *ring, const
 
 void queue_expire(struct queue *queue, int64_t now, bool inclusive)
 {
-    for (unsigned i = 0; i < queue->ring_count; i++) {
-        struct ring *ring = &queue->rings[i];
+    struct entry *first, entry;
+    struct ring *ring;
 
-        while (ring->count > 0 && queue_has_expired(queue, ring, ring_first(ring), now, inclusive)) {
-            struct entry entry = *ring_first(ring);
-
-            queue_unlink_first(queue, ring, ring_first(ring));
-            deaths_add(queue, &entry, DEATH_EXPIRED);
-        }
+    while ((first = queue_first(queue, &ring)) != NULL && queue_has_expired(queue, ring, first, now, inclusive)) {
+        entry = *first;
+        queue_unlink_first(queue, ring, first);
+        deaths_add(queue, &entry, DEATH_EXPIRED);
     }
 }
 
 /* ms until the first message or the queue itself has had its time; -1: neither will. */
 static int64_t queue_next_end(struct queue *queue)
 {
-    int64_t next = -1, now = 0;
+    struct ring *ring;
+    const struct entry *first = queue->expiring ? queue_first(queue, &ring) : NULL;
+    int64_t next = -1;
 
-    for (unsigned i = 0; queue->expiring && i < queue->ring_count; i++) {
-        int64_t left;
-
-        if (queue->rings[i].count == 0 || ring_first(&queue->rings[i])->expires == 0)
-            continue;
-        if (now == 0)
-            now = loop_wall(queue_broker(queue)->loop);
-        left = ring_first(&queue->rings[i])->expires - now;
-        if (next < 0 || left < next)
-            next = left > 0 ? left : 0;
+    if (first != NULL && first->expires != 0) {
+        next = first->expires - loop_wall(queue_broker(queue)->loop);
+        if (next < 0)
+            next = 0;
     }
     if (queue->policy.expires >= 0 && queue->consumers == NULL) {
         int64_t left = queue->last_used + queue->policy.expires - loop_now(queue_broker(queue)->loop);

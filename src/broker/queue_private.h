@@ -48,7 +48,7 @@ void queue_trim(struct queue *queue);
  * any time is for a consumer that waits for it.) */
 bool queue_has_expired(const struct queue *queue, const struct ring *ring, const struct entry *entry, int64_t now,
                        bool inclusive);
-/* The first ones that have, of each ring. */
+/* The first ones that have. What stands behind one that has not stays, in RabbitMQ too, also with a lower priority. */
 void queue_expire(struct queue *queue, int64_t now, bool inclusive);
 void queue_set_timer(struct queue *queue);
 void queue_tick(evutil_socket_t fd, short what, void *arg);

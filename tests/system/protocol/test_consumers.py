@@ -37,11 +37,12 @@ def test_tags_are_the_channels(peer, ch):
     ch.call("basic.consume", queue="q", tag="c")
 
 
-def test_tag_twice(peer, ch):
+@pytest.mark.parametrize("queue", ["q", "r", "not there"])
+def test_tag_twice(peer, ch, queue):
     ch.declare("q")
     ch.declare("r")
     ch.call("basic.consume", queue="q", tag="c")
-    ch.send("basic.consume", queue="r", tag="c")
+    ch.send("basic.consume", queue=queue, tag="c")
     peer.expect_close(530, "^NOT_ALLOWED - attempt to reuse consumer tag 'c'", "basic.consume")
 
 

@@ -60,6 +60,23 @@ def test_expired_behind_one_with_more_time(ch):
     ch.silent()
 
 
+@pytest.mark.parametrize("came_back", [False, True])
+@pytest.mark.parametrize("arguments", [{}, {"x-max-priority": 2}])
+def test_expires_at_the_head_only(ch, came_back, arguments):
+    ch.declare("q", arguments=arguments)
+    ch.call("confirm.select")
+    ch.publish_safely("", "q", "first", priority=1)
+    if came_back:
+        ch.send("basic.reject", delivery=ch.get("q", no_ack=False).delivery, requeue=True)
+        ch.wait_ready("q", 1)
+    ch.publish_safely("", "q", "a", priority=0, expiration="0")
+    ch.publish_safely("", "q", "b", expiration="1")
+    time.sleep(0.05)
+    assert ch.ready("q") == 3
+    assert ch.get("q").message.body == b"first"
+    assert ch.ready("q") == 0
+
+
 def test_what_expired_behind_a_message_is_not_counted_with_it(ch):
     ch.declare("q")
     ch.call("confirm.select")
