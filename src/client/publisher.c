@@ -5,14 +5,14 @@
 #include "client/backoff.h"
 #include "client/flight.h"
 #include "client/refusals.h"
+#include "client/sending.h"
 #include "wire/content.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PUBLISHER_STRIKES \
-    3 /* times that the connection is closed with one message alone in flight until it is guilty \
-       */
+/* Times that the connection is closed with one message alone in flight until it is guilty. */
+#define PUBLISHER_STRIKES 3
 #define PUBLISHER_RETRY_MIN 50
 #define PUBLISHER_RETRY_MAX 5000
 
@@ -24,6 +24,7 @@ struct publisher {
     size_t window;
     bool confirm, ready, blocked, held, high, freeing;
 
+    struct sending sending;
     struct flight flight;
     struct outgoing *waiting, **waiting_end;
     size_t waiting_count;
@@ -75,17 +76,26 @@ static struct outgoing *waiting_take(struct publisher *publisher)
     return outgoing;
 }
 
-/* What was in flight goes back to the front of the waiting, in its order. Returns how many there
+/* What was in flight, or on its way there, goes back to the front of the waiting, in its order. Returns how many there
  * were. */
 static size_t publisher_rewind(struct publisher *publisher)
 {
-    size_t count = publisher->flight.count;
-    struct outgoing *first = flight_rewind(&publisher->flight), **end = &first;
+    struct outgoing *cut = sending_cut(&publisher->sending), *first, **end = &first;
+    size_t count = publisher->flight.count + (cut != NULL);
 
-    if (first == NULL)
+    if (!publisher->confirm) {
+        if (cut != NULL)
+            cut->done(cut, OUTCOME_CONFIRMED, ""); /* lost, as others that were on their way are */
         return 0;
+    }
+    first = flight_rewind(&publisher->flight);
     while (*end != NULL)
         end = &(*end)->next;
+    *end = cut;
+    if (count == 0)
+        return 0;
+    if (cut != NULL)
+        end = &cut->next;
     *end = publisher->waiting;
     if (publisher->waiting == NULL)
         publisher->waiting_end = end;
@@ -243,7 +253,7 @@ static void publisher_blame(struct publisher *publisher, size_t in_flight, const
 static void publisher_channel_closed(void *arg, const struct reply *error)
 {
     struct publisher *publisher = arg;
-    size_t in_flight = publisher->confirm ? publisher_rewind(publisher) : 0;
+    size_t in_flight = publisher_rewind(publisher);
     unsigned dropped;
 
     publisher->ready = false;
@@ -305,19 +315,10 @@ static void publisher_tick(evutil_socket_t fd, short what, void *arg)
 
 /* ---- sending ---- */
 
-static void publisher_put(struct publisher *publisher, struct outgoing *outgoing)
-{
-    struct buf *out = channel_out(&publisher->channel);
-
-    method_put_publish(out, publisher->channel.number, outgoing->exchange, outgoing->routing_key, true);
-    content_put(out, publisher->channel.number, session_frame_max(publisher->session), outgoing->raw_properties,
-                outgoing->body);
-    link_send(session_link(publisher->session));
-}
-
 static bool publisher_may(struct publisher *publisher)
 {
-    if (!publisher->ready || publisher->blocked || publisher->held || link_is_full(session_link(publisher->session)))
+    if (!publisher->ready || publisher->sending.outgoing != NULL || publisher->blocked || publisher->held ||
+        link_is_full(session_link(publisher->session)))
         return false;
     return !publisher->confirm ||
            publisher->flight.count < (publisher->suspects > 0 ? publisher->limit : publisher->window);
@@ -337,19 +338,30 @@ static const char *publisher_misfit(struct publisher *publisher, const struct ou
     return NULL;
 }
 
-static void publisher_emit(struct publisher *publisher, struct outgoing *outgoing)
+static void publisher_go_on(struct publisher *publisher)
 {
-    publisher_put(publisher, outgoing);
+    struct outgoing *outgoing = sending_go_on(&publisher->sending, &publisher->channel);
+
+    if (outgoing == NULL)
+        return;
     if (publisher->confirm)
         flight_add(&publisher->flight, outgoing);
     else
         outgoing->done(outgoing, OUTCOME_CONFIRMED, "");
 }
 
+static void publisher_emit(struct publisher *publisher, struct outgoing *outgoing)
+{
+    sending_begin(&publisher->sending, &publisher->channel, outgoing);
+    publisher_go_on(publisher);
+}
+
 static void publisher_pump(struct publisher *publisher)
 {
     size_t left = publisher->waiting_count; /* what outcomes send anew is the next turn's */
 
+    if (HARK_UNLIKELY(publisher->sending.outgoing != NULL))
+        publisher_go_on(publisher);
     while (left-- > 0 && publisher->waiting != NULL && publisher_may(publisher)) {
         struct outgoing *outgoing = waiting_take(publisher);
         const char *misfit = publisher_misfit(publisher, outgoing);
@@ -451,7 +463,7 @@ void publisher_session_blocked(struct publisher *publisher, bool blocked)
 
 size_t publisher_unconfirmed(const struct publisher *publisher)
 {
-    return publisher->flight.count;
+    return publisher->flight.count + (publisher->sending.outgoing != NULL);
 }
 
 size_t publisher_waiting(const struct publisher *publisher)
@@ -474,8 +486,7 @@ void publisher_free(struct publisher *publisher)
     publisher->ready = false;
     evtimer_del(publisher->timer);
     channel_close(&publisher->channel, NULL, NULL);
-    if (publisher->confirm)
-        publisher_rewind(publisher);
+    publisher_rewind(publisher);
     while (publisher->waiting != NULL) {
         struct outgoing *outgoing = waiting_take(publisher);
 

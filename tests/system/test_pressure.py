@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from rig.harkd import BINARY
 from rig.proxy import BASIC_CONSUME
 from rig.sections import TOPOLOGY, forward, run
 from rig.waiting import stays, wait_until
@@ -78,6 +79,20 @@ def test_memory_does_not_grow_with_the_backlog(harkd, broker, client):
     wait_until(done, "all forwarded", timeout=60)
     # The bound is 4 MiB in hand and as much on the way out; the sanitizer's quarantine is why this is not sharper.
     assert most - start < (320 if "asan" in daemon._binary else 24) << 20, "%d KiB" % ((most - start) >> 10)
+
+
+@pytest.mark.skipif("asan" in BINARY, reason="a sanitizer takes address space of its own")
+def test_large_bodies_in_little_memory(harkd, broker, client, scripts):
+    """What was received whole is sent on from where it is: there is no room for it a second time."""
+    body = os.urandom(40000000)
+    limited = scripts.make("limited", 'ulimit -Sv 100000\nexec "%s" "$@"' % BINARY)
+    daemon = harkd(TOPOLOGY.replace("[queue in]", "[queue in]\nprefetch = 2") + forward(), binary=limited)
+    for _ in range(3):
+        client.publish("events", "k", body)
+    for _ in range(3):
+        assert client.get_one("results", timeout=60).body == body
+    wait_until(lambda: broker.unacked("in") + broker.ready("in") == 0, "all acknowledged")
+    assert not daemon.find("out of memory")
 
 
 LARGE = bytes(range(256)) * 40000
