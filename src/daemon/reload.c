@@ -222,7 +222,7 @@ static void reload_say(struct supervisor *supervisor, enum log_level level, cons
 static void reload_over(struct supervisor *supervisor)
 {
     supervisor->incoming = NULL;
-    notify_send(&supervisor->notify, "READY=1");
+    status_tell(supervisor, "READY=1");
     reload_socket_answer(supervisor->reload_socket, supervisor->refused[0] == 0, buf_span(&supervisor->verdict));
     buf_clear(&supervisor->verdict);
     buf_trim(&supervisor->verdict, 0);

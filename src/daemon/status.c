@@ -192,6 +192,25 @@ static void status_later(struct supervisor *supervisor, int64_t ms)
         evtimer_add(supervisor->status_timer, &wait);
 }
 
+static void status_compose(struct supervisor *supervisor, char *to, size_t size)
+{
+    if (supervisor->stopping)
+        status_draining(supervisor, to, size);
+    else if (status_is_starting(supervisor))
+        snprintf(to, size, "Starting: the broker opens its store");
+    else
+        status_working(supervisor, to, size);
+}
+
+void status_tell(struct supervisor *supervisor, const char *state)
+{
+    if (!notify_wanted(&supervisor->notify))
+        return;
+    status_compose(supervisor, supervisor->said, sizeof(supervisor->said));
+    supervisor->said_at = supervisor_now();
+    notify_send(&supervisor->notify, "%s\nSTATUS=%s", state, supervisor->said);
+}
+
 void status_check(struct supervisor *supervisor)
 {
     int64_t now = supervisor_now(), age = now - supervisor->said_at;
@@ -203,14 +222,9 @@ void status_check(struct supervisor *supervisor)
         status_later(supervisor, STATUS_MS - age);
         return;
     }
-    if (supervisor->stopping) {
-        status_draining(supervisor, text, sizeof(text));
+    if (supervisor->stopping)
         status_later(supervisor, STATUS_DRAIN_MS);
-    } else if (status_is_starting(supervisor)) {
-        snprintf(text, sizeof(text), "Starting: the broker opens its store");
-    } else {
-        status_working(supervisor, text, sizeof(text));
-    }
+    status_compose(supervisor, text, sizeof(text));
     if (strcmp(text, supervisor->said) == 0)
         return;
     memcpy(supervisor->said, text, sizeof(text));

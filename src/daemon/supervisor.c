@@ -46,7 +46,7 @@ void supervisor_check(struct supervisor *supervisor)
     reload_check(supervisor);
     if (!supervisor->stopping && !supervisor->ready && supervisor->current->proven) {
         supervisor->ready = true;
-        notify_send(&supervisor->notify, "READY=1");
+        status_tell(supervisor, "READY=1");
         log_notice("ready");
     }
     if (supervisor->options->standalone && !supervisor->stopping && !supervisor->greeted &&
@@ -74,7 +74,7 @@ void supervisor_stop(struct supervisor *supervisor)
     supervisor->stopping = true;
     supervisor->incoming = NULL;
     reload_socket_refuse(supervisor->reload_socket, "harkd is stopping\n");
-    notify_send(&supervisor->notify, "STOPPING=1");
+    status_tell(supervisor, "STOPPING=1");
     status_extend(supervisor);
     log_notice("draining");
     for (struct generation *generation = supervisor->generations; generation != NULL; generation = generation->next)

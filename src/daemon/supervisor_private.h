@@ -141,6 +141,8 @@ int64_t watch_period(const struct supervisor *supervisor); /* ms to the next loo
 void watch_wake(struct supervisor *supervisor);            /* something stirs: looks often again */
 
 /* ---- status.c ---- */
+/* "READY=1" or the like, and the status of that moment with it. */
+void status_tell(struct supervisor *supervisor, const char *state);
 void status_check(struct supervisor *supervisor);  /* STATUS=, if it has changed: soon */
 void status_remember(const struct child *child);   /* its figures, before its slot goes */
 void status_extend(struct supervisor *supervisor); /* when something that takes its time begins, and at each look */

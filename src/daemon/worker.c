@@ -113,8 +113,10 @@ static void worker_subscribed(void *arg, bool subscribed)
         log_info("consuming from queue \"%s\"", consumer_queue(intake->consumer));
     for (size_t i = 0; i < worker->intake_count; i++)
         all &= worker->intakes[i].was_subscribed;
-    if (all && !worker->draining)
-        slot_set_state(worker->start->slot, SLOT_CONSUMING);
+    if (!all || worker->draining)
+        return;
+    worker_figures(worker); /* the supervisor looks at them now */
+    slot_set_state(worker->start->slot, SLOT_CONSUMING);
 }
 
 static void worker_gone(void *arg)
