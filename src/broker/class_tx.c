@@ -5,7 +5,8 @@
 
 #include <stdlib.h>
 
-#define TRANSACTION_MAX 100000 /* publishes and settlements in one */
+#define TRANSACTION_MAX 100000        /* publishes and settlements in one */
+#define TRANSACTION_PLACES_MAX 500000 /* messages that it adds to queues: they are added in one turn of the loop */
 
 struct transaction_step {
     struct message *message; /* a publish; NULL: a settlement */
@@ -18,7 +19,45 @@ struct transaction {
     struct transaction_step *steps;
     size_t count, capacity;
     uint64_t bytes;
+    uint64_t places;     /* that its publishes take in queues, as they were routed */
+    uint64_t generation; /* of the vhost, at the first of them */
 };
+
+/* A message that is the only one may take as many as it likes: it may so without a transaction, too. */
+static int transaction_count_places(struct peer_channel *channel, struct exchange *exchange,
+                                    const struct message *message, struct reply *error)
+{
+    struct transaction *transaction = channel->transaction;
+    struct route *route = &channel->peer->broker->route;
+
+    if (route_message(route, exchange, message) != 0)
+        return class_no_memory(error);
+    if (transaction->places > 0 && transaction->places + route->count > TRANSACTION_PLACES_MAX)
+        return reply_set(error, REPLY_PRECONDITION_FAILED, 0,
+                         "a transaction may add %d messages to queues, each counted in every queue that it goes to: "
+                         "commit more often",
+                         TRANSACTION_PLACES_MAX);
+    transaction->places += route->count;
+    return 0;
+}
+
+/* Exchanges, queues or bindings are not what they were when its messages came. */
+static int transaction_count_again(struct peer_channel *channel, struct reply *error)
+{
+    struct transaction *transaction = channel->transaction;
+
+    if (transaction->generation == channel->peer->vhost->generation)
+        return 0;
+    transaction->places = 0;
+    for (size_t i = 0; i < transaction->count; i++) {
+        const struct message *message = transaction->steps[i].message;
+        struct exchange *exchange = message != NULL ? vhost_exchange(channel->peer->vhost, message->exchange) : NULL;
+
+        if (exchange != NULL && transaction_count_places(channel, exchange, message, error) != 0)
+            return -1;
+    }
+    return 0;
+}
 
 static int transaction_add(struct peer_channel *channel, const struct transaction_step *step, struct reply *error)
 {
@@ -53,9 +92,12 @@ int transaction_add_publish(struct peer_channel *channel, struct exchange *excha
     struct transaction_step step = {.message = message, .mandatory = mandatory};
     bool bcc;
 
-    (void)exchange; /* by its name again when it is committed: it may be another one then */
-    if (route_check(message, &bcc, error) != 0 || transaction_add(channel, &step, error) != 0)
+    /* The exchange is looked up again when it is committed: it may be another one then. */
+    if (route_check(message, &bcc, error) != 0 || transaction_count_places(channel, exchange, message, error) != 0 ||
+        transaction_add(channel, &step, error) != 0)
         return -1;
+    if (channel->transaction->generation == 0)
+        channel->transaction->generation = channel->peer->vhost->generation;
     message_hold(message);
     return 0;
 }
@@ -85,7 +127,7 @@ static void transaction_clear(struct peer_channel *channel)
     }
     broker_gather(channel->peer->broker, -(int64_t)transaction->bytes);
     transaction->count = 0;
-    transaction->bytes = 0;
+    transaction->bytes = transaction->places = transaction->generation = 0;
 }
 
 uint64_t transaction_bytes(const struct peer_channel *channel)
@@ -108,7 +150,7 @@ static int transaction_commit(struct peer_channel *channel, struct reply *error)
     struct transaction *transaction = channel->transaction;
     struct broker *broker = channel->peer->broker;
     uint64_t batch = 0;
-    int result = 0;
+    int result = transaction_count_again(channel, error);
 
     broker->replacing = true; /* by what else is in it */
     for (size_t i = 0; i < transaction->count && result == 0; i++) {
