@@ -452,6 +452,7 @@ void broker_free(struct broker *broker)
     }
     if (broker->deaths.rest != NULL)
         event_free(broker->deaths.rest);
+    leavings_free(broker);
     route_free(&broker->route);
     empty_amqp_pool(&broker->pool);
     free(broker);

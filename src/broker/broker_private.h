@@ -7,6 +7,7 @@
 #include "broker/accounts.h"
 #include "broker/broker.h"
 #include "broker/deaths.h"
+#include "broker/leavings.h"
 #include "broker/route.h"
 #include "broker/store.h"
 #include "wire/method.h"
@@ -39,6 +40,7 @@ struct broker {
     unsigned flushing_count;
     struct route route;
     struct deaths deaths;
+    struct leavings leavings;
     amqp_pool_t pool; /* of the method being handled */
     uint64_t next_queue;
 

@@ -108,6 +108,7 @@ void broker_check(const struct broker *broker)
         sums.memory += broker->deaths.now.items[i].entry.charge;
     for (size_t i = 0; i < broker->deaths.later.end; i++)
         sums.memory += broker->deaths.later.items[i].entry.charge;
+    sums.memory += leavings_bytes(&broker->leavings);
     CHECK(sums.ready == broker->ready_count);
     CHECK(sums.unacked == broker->unacked_count);
     CHECK(sums.memory == broker->memory);

@@ -140,16 +140,9 @@ static void queue_leave(struct queue *queue)
     if (queue->owner != NULL)
         DL_DELETE2(queue->owner->exclusives, queue, owner_prev, owner_next);
     queue->owner = NULL;
-    for (unsigned i = 0; i < queue->ring_count; i++) {
-        struct ring *ring = &queue->rings[i];
-
-        for (; ring->count > 0; ring_drop_first(ring))
-            queue_drop_entry(queue, ring_first(ring));
-        ring_free(ring);
-    }
-    for (; queue->paged.late.count > 0; ring_drop_first(&queue->paged.late))
-        queue_drop_entry(queue, ring_first(&queue->paged.late));
-    ring_free(&queue->paged.late);
+    for (unsigned i = 0; i < queue->ring_count; i++)
+        leavings_take(broker, &queue->rings[i]);
+    leavings_take(broker, &queue->paged.late);
     queue->ready_count = queue->ready_bytes = queue->paged.count = queue->paged.bytes = 0;
 }
 

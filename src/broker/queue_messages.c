@@ -4,9 +4,6 @@
 
 #include <stdlib.h>
 
-/* Ready messages in memory: what is done with all of them at once holds everybody up for as long as that takes. */
-#define QUEUE_MOST 131072
-
 /* ---- small pieces ---- */
 
 struct store_entry queue_row(const struct queue *queue, const struct entry *entry)
@@ -30,16 +27,20 @@ void queue_drop_entry(struct queue *queue, struct entry *entry)
     entry->message = NULL;
 }
 
+static void queue_forget_row(struct queue *queue, struct entry *entry)
+{
+    struct store_entry row = queue_row(queue, entry);
+
+    if (HARK_UNLIKELY(queue_broker(queue)->replacing))
+        store_replace(queue_broker(queue)->store, &row, &entry->ticket);
+    else
+        store_remove(queue_broker(queue)->store, &row, &entry->ticket);
+}
+
 void queue_forget_entry(struct queue *queue, struct entry *entry)
 {
-    if (entry->stored && !queue->deleted) {
-        struct store_entry row = queue_row(queue, entry);
-
-        if (HARK_UNLIKELY(queue_broker(queue)->replacing))
-            store_replace(queue_broker(queue)->store, &row, &entry->ticket);
-        else
-            store_remove(queue_broker(queue)->store, &row, &entry->ticket);
-    }
+    if (entry->stored && !queue->deleted)
+        queue_forget_row(queue, entry);
     queue_drop_entry(queue, entry);
 }
 
@@ -176,8 +177,6 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
     queue->next_position++;
     queue_count(queue, 1, message->body.length);
     queue_trim(queue);
-    if (HARK_UNLIKELY(queue->ready_count - queue->paged.count > QUEUE_MOST))
-        queue_page_out(queue, QUEUE_MOST / 8 * 7, false, UINT64_MAX);
     queue_schedule(queue);
     return QUEUE_ADDED;
 }
@@ -279,18 +278,18 @@ void queue_requeue(struct queue *queue, struct entry *entry)
 uint64_t queue_purge(struct queue *queue)
 {
     uint64_t count = queue->ready_count;
-    struct ring *ring;
-    struct entry *first, entry;
 
-    while ((first = queue_first(queue, &ring)) != NULL) {
-        entry = *first;
-        queue_count(queue, -1, entry.message->body.length);
-        ring_drop_first(ring);
-        queue_forget_entry(queue, &entry);
-    }
-    for (unsigned i = 0; i < queue->ring_count; i++)
-        ring_free(&queue->rings[i]);
     queue_purge_paged(queue);
+    for (unsigned i = 0; i < queue->ring_count; i++) {
+        struct ring *ring = &queue->rings[i];
+
+        for (size_t at = 0; at < ring->count; at++)
+            if (ring_at(ring, at)->stored)
+                queue_forget_row(queue, ring_at(ring, at));
+        leavings_take(queue_broker(queue), ring);
+    }
+    queue_broker(queue)->ready_count -= queue->ready_count;
+    queue->ready_count = queue->ready_bytes = 0;
     queue_serve_getters(queue); /* what they wait for will not come */
     return count;
 }

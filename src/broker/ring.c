@@ -2,6 +2,7 @@
 #include "broker/ring.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define RING_FIRST 16
 
@@ -21,11 +22,27 @@ static int ring_resize(struct ring *ring, size_t size)
     return 0;
 }
 
+/* To twice the size, where it is: the pages of a large one are moved (mremap), not copied. Those that were wrapped around to
+ * the beginning now have room behind the others. */
+static int ring_double(struct ring *ring)
+{
+    size_t size = ring->mask + 1, head = ring->head & ring->mask;
+    struct entry *entries = realloc(ring->entries, 2 * size * sizeof(*entries));
+
+    if (entries == NULL)
+        return -1;
+    memcpy(entries + size, entries, head * sizeof(*entries));
+    ring->entries = entries;
+    ring->mask = 2 * size - 1;
+    ring->head = head;
+    return 0;
+}
+
 static int ring_room(struct ring *ring)
 {
     if (HARK_LIKELY(ring->entries != NULL && ring->count <= ring->mask))
         return 0;
-    return ring_resize(ring, ring->entries == NULL ? RING_FIRST : 2 * (ring->mask + 1));
+    return ring->entries == NULL ? ring_resize(ring, RING_FIRST) : ring_double(ring);
 }
 
 struct entry *ring_append(struct ring *ring)
