@@ -16,6 +16,7 @@
 
 #define ROOM_STEP (8u << 20)
 #define MAP_SMALLEST (64u << 20)
+#define GIVE_BACK (64u << 20) /* a transient file that is smaller may stay */
 
 /* What LMDB finds broken while it works it reports by an assertion: going on would make it worse. */
 static void store_env_broken(MDB_env *env, const char *what)
@@ -186,6 +187,25 @@ void store_env_close(struct store_env *env)
     env->share_count = env->share_capacity = 0;
 }
 
+void store_env_give_back(struct store_db *db)
+{
+    struct store_env *env = &db->transient;
+    MDB_stat stat = {.ms_entries = 1};
+    MDB_envinfo info;
+    MDB_txn *txn;
+
+    if (env->env == NULL || mdb_env_info(env->env, &info) != 0 || mdb_env_stat(env->env, &stat) != 0 ||
+        info.me_last_pgno * (uint64_t)stat.ms_psize < GIVE_BACK || mdb_txn_begin(env->env, NULL, MDB_RDONLY, &txn) != 0)
+        return;
+    if (mdb_stat(txn, env->rows, &stat) != 0)
+        stat.ms_entries = 1;
+    mdb_txn_abort(txn);
+    if (stat.ms_entries > 0)
+        return;
+    store_env_close(env);
+    unlink(env->path); /* the next one that comes makes it again */
+}
+
 static int store_env_cursors(struct store_env *env)
 {
     MDB_val key, value;
@@ -246,6 +266,19 @@ static uint64_t store_env_unused(struct store_env *env, unsigned page)
     }
     mdb_txn_abort(txn);
     return pages * page;
+}
+
+uint64_t store_env_spare(struct store_db *db)
+{
+    MDB_envinfo info;
+    uint64_t used;
+    MDB_stat stat;
+
+    if (db->durable.env == NULL || mdb_env_info(db->durable.env, &info) != 0 ||
+        mdb_env_stat(db->durable.env, &stat) != 0)
+        return 0;
+    used = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
+    return store_env_unused(&db->durable, stat.ms_psize) + (db->allocated > used ? db->allocated - used : 0);
 }
 
 /* The file grows ahead of its use: a full disk is noticed before anything is written, and what is

@@ -105,6 +105,10 @@ int store_env_begin(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 int store_env_begin_read(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 /* Makes sure that `bytes` more, and the reserve behind them, have their place on the disk. */
 int store_env_make_room(struct store_db *db, size_t bytes) HARK_MUSTCHECK;
+/* The transient file goes when it is large and nothing is in it. Not within a transaction. */
+void store_env_give_back(struct store_db *db);
+/* Bytes that can be written without any of the disk. Not within a transaction. */
+uint64_t store_env_spare(struct store_db *db);
 /* Maps so much more than the largest size, or (0) no more than that; nothing if the map is not what is full. */
 int store_env_stretch(struct store_db *db, uint64_t more) HARK_MUSTCHECK;
 void store_env_close(struct store_env *env);
@@ -321,6 +325,7 @@ struct store {
     int64_t retry_ms, retry_at, check_at; /* ms; retry_at 0: nothing has failed */
     size_t most_ops;                      /* of a transaction */
     size_t purge_rows;                    /* taken out in one transaction; with somebody's batch a tenth */
+    uint64_t check_allocated;             /* what the file had when the disk was looked at */
     bool disk_low;
     char failure[512], disk[256];
     struct log_limit said; /* of removals that have to wait too */

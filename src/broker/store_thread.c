@@ -67,23 +67,28 @@ static void store_thread_check_disk(struct store *store, int64_t now)
     changed = store->limit_changed;
     store->limit_changed = false;
     pthread_mutex_unlock(&store->lock);
-    if (!changed && now < store->check_at)
+    if (!changed && now < store->check_at && store->check_allocated == store->db.allocated)
         return;
     store->check_at = now + CHECK_MS;
+    store->check_allocated = store->db.allocated;
     if (statvfs(store->db.folder, &disk) != 0)
         return; /* if the disk is gone, commits will say so */
     available = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (available < limit)
+        available += store_env_spare(
+            &store->db); /* the file does not shrink: what was taken out of it makes room there */
     if ((available < limit) == store->disk_low)
         return;
     store->disk_low = available < limit;
     if (store->disk_low) {
         snprintf(store->disk, sizeof(store->disk),
-                 "store %.100s: the disk has %llu MiB free, disk_free_limit is %llu MiB: make room or lower it",
+                 "store %.100s: %llu MiB are free on the disk and within the store, disk_free_limit is %llu MiB: make "
+                 "room, consume messages or lower it",
                  store->db.folder, (unsigned long long)(available >> 20), (unsigned long long)(limit >> 20));
         log_warning("%s", store->disk);
     } else {
         store->disk[0] = 0;
-        log_notice("store %s: the disk has room again", store->db.folder);
+        log_notice("store %s: there is room again", store->db.folder);
     }
     store_thread_say(store);
 }
@@ -342,6 +347,8 @@ static void store_thread_worked(struct store *store)
 {
     store->retry_at = 0;
     store->most_ops = STORE_WRITE_OPS;
+    if (store->in_flight == NULL)
+        store_env_give_back(&store->db);
     if (store->failure[0] == 0)
         return;
     store->failure[0] = 0;

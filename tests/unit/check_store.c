@@ -382,6 +382,37 @@ static void never(void *arg, struct store_row *rows, size_t count, bool end)
     ck_abort_msg("a cancelled read was answered");
 }
 
+/* Its file is on a disk that others need too. */
+START_TEST(transient_gives_the_disk_back)
+{
+    struct store_entry entry = {.queue = 1, .transient = true};
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/transient.mdb", kit.folder);
+    for (; entry.position < 80; entry.position++)
+        stored_add(&kit, &entry, 1 << 20);
+    stored_sync(&kit);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    for (uint64_t i = 0; i < 79; i++)
+        store_remove(kit.store, &(struct store_entry){.queue = 1, .position = i, .transient = true}, NULL);
+    stored_sync(&kit);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    stored_read(&kit, 1, 0, 0, 10, 1 << 20);
+    ck_assert_uint_eq(kit.row_count, 1);
+    store_purge(kit.store, 1, 0, 0);
+    for (int i = 0; i < 1000 && access(path, F_OK) == 0; i++) {
+        stored_sync(&kit);
+        usleep(1000);
+    }
+    ck_assert_int_ne(access(path, F_OK), 0);
+    stored_add(&kit, &entry, 10);
+    stored_sync(&kit);
+    stored_read(&kit, 1, 0, 0, 10, 1 << 20);
+    ck_assert_uint_eq(kit.row_count, 1);
+    ck_assert_uint_eq(kit.rows[0].entry.position, entry.position);
+}
+END_TEST
+
 START_TEST(cancelled_reads)
 {
     struct store_read *reads[3];
@@ -438,6 +469,7 @@ int main(void)
     tcase_add_test(tcase, shared);
     tcase_add_test(tcase, transient_among_durable);
     tcase_add_test(tcase, transient_only);
+    tcase_add_test(tcase, transient_gives_the_disk_back);
     tcase_add_test(tcase, cancelled_reads);
     tcase_add_test(tcase, closed_in_its_call);
     suite_add_tcase(suite, tcase);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -292,6 +294,45 @@ START_TEST(disk_low)
 }
 END_TEST
 
+/* In place of the C library's: 0 is whatever there is. */
+static uint64_t disk_free;
+
+int statvfs(const char *path, struct statvfs *disk)
+{
+    struct statfs known;
+
+    if (statfs(path, &known) != 0)
+        return -1;
+    *disk = (struct statvfs){.f_bavail = disk_free != 0 ? disk_free / 4096 : known.f_bavail,
+                             .f_frsize = disk_free != 0 ? 4096 : (unsigned long)known.f_frsize};
+    return 0;
+}
+
+/* The file does not shrink: publishers were blocked for ever by messages that are gone. */
+START_TEST(what_is_taken_out_of_a_low_disk_is_room)
+{
+    log_divert(quiet, NULL);
+    disk_free = kit.limit = 200 << 20;
+    stored_open(&kit);
+    for (uint64_t i = 0; i < 300; i++) {
+        add(1, i, 200000);
+        if (i % 50 == 49)
+            stored_sync(&kit);
+    }
+    disk_free = 155 << 20;
+    store_set_disk_free_limit(kit.store, kit.limit); /* it looks again */
+    turn_until(&kit.lows, 1);
+    for (uint64_t i = 0; i < 300; i++)
+        take(1, i);
+    turn_until(&kit.wells, 1);
+    ck_assert_uint_eq(kit.lows, 1);
+    disk_free = 100 << 20;
+    store_set_disk_free_limit(kit.store, kit.limit);
+    turn_until(&kit.lows, 2);
+    disk_free = 0;
+}
+END_TEST
+
 START_TEST(lost_at_close_is_said)
 {
     log_divert(quiet, NULL);
@@ -360,6 +401,7 @@ int main(void)
     tcase_add_test(tcase, what_is_replaced_stays);
     tcase_add_test(tcase, disk_full);
     tcase_add_test(tcase, disk_low);
+    tcase_add_test(tcase, what_is_taken_out_of_a_low_disk_is_room);
     tcase_add_test(tcase, lost_at_close_is_said);
     tcase_add_test(tcase, sleeps_when_idle);
     suite_add_tcase(suite, tcase);
