@@ -52,23 +52,26 @@ void notify_open(struct notify *notify)
     unsetenv("WATCHDOG_PID");
 }
 
-void notify_send(const struct notify *notify, const char *format, ...)
+bool notify_send(const struct notify *notify, const char *format, ...)
 {
     char text[1024];
     va_list args;
+    bool full;
     int fd;
 
     if (!notify_wanted(notify))
-        return;
+        return true;
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return;
-    /* A manager that does not take it now will see the next one. */
-    (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&notify->address, notify->length);
+        return false;
+    full = sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&notify->address, notify->length) <
+               0 &&
+           (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM);
     close(fd);
+    return !full;
 }
 
 void notify_reloading(const struct notify *notify)

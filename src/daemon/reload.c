@@ -372,6 +372,7 @@ void reload(struct supervisor *supervisor)
     }
     supervisor->reload_again = false;
     supervisor->refused[0] = 0;
+    supervisor->untold = NULL; /* READY=1 comes at the end */
     reload_socket_begin(supervisor->reload_socket);
     notify_reloading(&supervisor->notify);
     log_notice("reloading %s", supervisor->options->path);

@@ -4,7 +4,7 @@
  *
  * STATUS= follows what happens: a worker or the broker wakes the supervisor when its state changes, not with every
  * message. It is sent at most once in STATUS_MS; what came meanwhile is sent at the end of that. Figures that grow are as
- * old as the last look of the watch.
+ * old as the last look of the watch. READY=1 and STOPPING=1 are sent again until the manager has taken them.
  *
  * More time: the manager's limits (TimeoutStopSec=, TimeoutStartSec=) cannot know drain_timeout, nor how long a store is.
  * EXTEND_TIMEOUT_USEC= asks for a little more, again and again while there is progress or an end is in sight: while workers
@@ -208,7 +208,9 @@ void status_tell(struct supervisor *supervisor, const char *state)
         return;
     status_compose(supervisor, supervisor->said, sizeof(supervisor->said));
     supervisor->said_at = supervisor_now();
-    notify_send(&supervisor->notify, "%s\nSTATUS=%s", state, supervisor->said);
+    supervisor->untold = notify_send(&supervisor->notify, "%s\nSTATUS=%s", state, supervisor->said) ? NULL : state;
+    if (supervisor->untold != NULL)
+        status_later(supervisor, STATUS_MS);
 }
 
 void status_check(struct supervisor *supervisor)
@@ -220,6 +222,10 @@ void status_check(struct supervisor *supervisor)
         return;
     if (supervisor->said_at > 0 && age < STATUS_MS) {
         status_later(supervisor, STATUS_MS - age);
+        return;
+    }
+    if (supervisor->untold != NULL) {
+        status_tell(supervisor, supervisor->untold);
         return;
     }
     if (supervisor->stopping)

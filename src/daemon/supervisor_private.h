@@ -85,9 +85,10 @@ struct supervisor {
     bool asleep;     /* nothing to watch until a worker stirs */
     int64_t watched; /* ms: when the watch last looked */
     int status;
-    uint64_t past[8]; /* the figures of workers that have ended */
-    char said[700];   /* the last STATUS= */
-    int64_t said_at;  /* ms: when; 0: nothing yet */
+    uint64_t past[8];   /* the figures of workers that have ended */
+    char said[700];     /* the last STATUS= */
+    int64_t said_at;    /* ms: when; 0: nothing yet */
+    const char *untold; /* "READY=1" or the like, which the manager has not taken; NULL: it has all */
 };
 
 #define EACH_CHILD(of, each) \

@@ -221,6 +221,26 @@ START_TEST(asked)
 }
 END_TEST
 
+/* The manager is busy and its socket full: that the reload is over is told as soon as it reads again. */
+START_TEST(manager_is_busy)
+{
+    struct sockaddr_un address;
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    rig_start("well", "", NULL);
+    rig_heard("READY=1");
+    ck_assert_int_eq(getsockname(rig_manager, (struct sockaddr *)&address, &length), 0);
+    while (sendto(fd, "X=1", 3, MSG_DONTWAIT, (struct sockaddr *)&address, length) == 3)
+        ;
+    ck_assert_int_eq(rig_ask_reload(), 0);
+    hear_all();
+    rig_heard("READY=1\nSTATUS=");
+    close(fd);
+    rig_stop();
+}
+END_TEST
+
 /* A reload that had read the file before the question does not answer it. */
 START_TEST(asked_meanwhile)
 {
@@ -295,6 +315,7 @@ int main(void)
     tcase_add_test(tcase, many_reloads);
     tcase_add_test(tcase, stop_in_a_reload);
     tcase_add_test(tcase, asked);
+    tcase_add_test(tcase, manager_is_busy);
     tcase_add_test(tcase, asked_meanwhile);
     tcase_add_loop_test(tcase, asked_in_vain, 0, 2);
     tcase_add_test(tcase, asked_of_another);
