@@ -13,7 +13,8 @@
  * flag just as the supervisor reads the old note; so it sleeps only when the flag has stood from
  * one look to the next. What is left is a loop that hangs outside of any listener: for that it
  * looks once in a long while. A listener that has asked for the loop itself is never unwatched,
- * because its call-backs are not noted. (A process that is stopped is told by SIGCHLD.)
+ * because its call-backs are not noted. (A process that is stopped is told by SIGCHLD.) The embedded broker
+ * has no calls to be woken before; but when it hangs, a worker misses its heartbeats and wakes us for that.
  */
 #include "daemon/supervisor_private.h"
 
@@ -63,12 +64,27 @@ static bool watch_may_sleep(const struct child *child)
     return atomic_exchange(&slot->unwatched, 1) != 0;
 }
 
+/* Should the broker hang, somebody will say that its connection is lost. */
+static bool watch_is_missed(struct supervisor *supervisor)
+{
+    const struct keeper *keeper = supervisor->keeper;
+
+    if (keeper == NULL || keeper->child.pid == 0)
+        return true; /* its restart is on a timer */
+    if (!keeper_serves(keeper) || keeper->leaving || keeper->child.asked > 0)
+        return false;
+    EACH_CHILD(supervisor, child)
+    if (child->pid != 0 && child->generation->config->general.heartbeat > 0 &&
+        atomic_load(&child->slot->figures.connected) != 0)
+        return true;
+    return false;
+}
+
 static bool watch_may_all_sleep(struct supervisor *supervisor)
 {
-    /* A broker has no calls that it could be woken before. */
-    bool all = true;
+    bool all = supervisor->notify.watchdog_ms == 0 && watch_is_missed(supervisor);
 
-    if (supervisor->notify.watchdog_ms > 0 || supervisor->keeper != NULL)
+    if (!all)
         return false;
     EACH_CHILD(supervisor, child)
     all &= watch_may_sleep(child);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#define BROKER "[broker]\ndata = state\nlisten =\n"
+
 int worker_run(const struct worker_start *start)
 {
     return rig_worker(start);
@@ -102,6 +104,40 @@ START_TEST(sleeps_while_idle)
 }
 END_TEST
 
+/* With a broker of its own, too: workers would miss its heartbeats. Without heartbeats somebody has to look. */
+START_TEST(sleeps_beside_a_broker)
+{
+    rig_start("well", "url = embedded:\nhang_timeout = 150ms\n" BROKER, NULL);
+    rig_heard("READY=1");
+    expect_sleep();
+    rig_stop();
+}
+END_TEST
+
+START_TEST(looks_after_a_broker_without_heartbeats)
+{
+    long before;
+
+    rig_start("well", "url = embedded:\nhang_timeout = 150ms\nheartbeat = 0\n" BROKER, NULL);
+    rig_heard("READY=1");
+    before = rig_wakeups();
+    for (int i = 0; i < 100 && rig_wakeups() < before + 10; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    ck_assert_int_ge(rig_wakeups(), before + 10);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(sleeper_is_told_of_a_broker_that_hangs)
+{
+    rig_start("misses", "url = embedded:\nhang_timeout = 150ms\n" BROKER "vhost = dozes\n", NULL);
+    rig_wait("log", "after its loop had stood still", 1);
+    rig_wait("trace", "broker serves", 2);
+    expect_sleep();
+    rig_stop();
+}
+END_TEST
+
 /* A call wakes it, just before it hangs. */
 START_TEST(sleeper_sees_a_hang)
 {
@@ -135,6 +171,9 @@ int main(void)
     tcase_add_test(tcase, watchdog_misses_a_loop);
     tcase_add_test(tcase, watchdog_misses_consumers);
     tcase_add_loop_test(tcase, sleeps_while_idle, 0, 2);
+    tcase_add_test(tcase, sleeps_beside_a_broker);
+    tcase_add_test(tcase, looks_after_a_broker_without_heartbeats);
+    tcase_add_test(tcase, sleeper_is_told_of_a_broker_that_hangs);
     tcase_add_test(tcase, sleeper_sees_a_hang);
     tcase_add_test(tcase, sleeper_sees_a_stop);
     suite_add_tcase(suite, tcase);

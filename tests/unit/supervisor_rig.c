@@ -83,7 +83,7 @@ int rig_worker(const struct worker_start *start)
     struct slot *slot = start->slot;
     struct pollfd control = {.fd = start->control, .events = POLLIN};
     struct rlimit no_core = {0};
-    bool doze;
+    bool doze, misses = strcmp(way, "misses") == 0;
 
     setrlimit(RLIMIT_CORE, &no_core);
     signal(SIGSEGV, SIG_DFL);
@@ -103,6 +103,7 @@ int rig_worker(const struct worker_start *start)
             pause();
     }
     slot_set_state(slot, SLOT_STARTED);
+    slot_gauge(&slot->figures.connected, 1);
     if (strcmp(way, "slow") != 0)
         slot_set_state(slot, SLOT_CONSUMING);
     if (strcmp(way, "falls") == 0 || (strcmp(way, "crashes") == 0 && first_time())) {
@@ -113,12 +114,14 @@ int rig_worker(const struct worker_start *start)
         hang(slot);
     doze = strcmp(way, "dozes") == 0 && first_time();
     while (!told_to_leave) {
-        int got = poll(&control, 1, doze ? 600 : -1);
+        int got = poll(&control, 1, doze ? 600 : misses ? 1000 : -1);
         char byte;
 
         if (got > 0 && read(start->control, &byte, 1) == 0)
             break;
-        if (got == 0)
+        if (got == 0 && misses)
+            slot_stir(slot);
+        else if (got == 0)
             hang(slot); /* nobody has asked for long: the supervisor sleeps */
         slot_turn(slot);
         if (strcmp(way, "deaf") != 0)
@@ -170,9 +173,15 @@ int rig_embedded(const struct embedded_start *start)
     slot_set_state(slot, SLOT_STARTED);
     for (;;) {
         char byte = 0;
+        int got = poll(waiting, 2, strcmp(way, "dozes") == 0 ? 600 : -1);
 
-        if (poll(waiting, 2, -1) > 0 && waiting[1].revents != 0)
+        if (got == 0 && first_time())
+            for (;;)
+                pause();
+        if (got > 0 && waiting[1].revents != 0)
             break;
+        if (got == 0)
+            continue;
         if (!orphan && read(start->control, &byte, 1) == 0) {
             orphan = true;
             waiting[0].fd = -1;

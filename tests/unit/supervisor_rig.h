@@ -11,6 +11,7 @@
  *     hangs     the first of them hangs in a call
  *     stuck     never opens its listener
  *     dozes     the same, when it has not been asked for a while
+ *     misses    well, but loses its connection to a broker that hangs
  *
  * A program that uses it has a worker_run() that calls rig_worker(), and an embedded_run() that calls
  * rig_embedded(): they take the place of the real ones.
@@ -40,6 +41,7 @@ int rig_worker(const struct worker_start *start) HARK_MUSTCHECK;
  *     well      serves after a while, reads again when told, leaves when told or with the last worker
  *     refuses   ends with EX_CONFIG at once               locked     with EX_OSERR
  *     halves    cannot apply all that it reads again
+ *     dozes     hangs when it has not been asked for a while, the first of them
  *     opens     takes 1.5 s to open its store             stands     never opens it, and does nothing for it
  */
 int rig_embedded(const struct embedded_start *start) HARK_MUSTCHECK;
