@@ -215,25 +215,29 @@ static int class_basic_handle_get(struct peer_channel *channel, const amqp_basic
 
 static int class_basic_qos(struct peer_channel *channel, const amqp_basic_qos_t *qos, struct reply *error)
 {
+    /* A limit for each consumer from now on lifts that of the channel, in RabbitMQ too. */
+    uint16_t limit = qos->global ? qos->prefetch_count : 0;
+
     if (qos->prefetch_size != 0)
         return reply_set(error, REPLY_NOT_IMPLEMENTED, AMQP_BASIC_QOS_METHOD, "prefetch_size!=0 (%u)",
                          qos->prefetch_size);
-    if (qos->global) {
-        channel->channel_prefetch = qos->prefetch_count;
-        peer_channel_wake(channel);
-    } else {
+    if (!qos->global)
         channel->prefetch = qos->prefetch_count;
+    if (channel->channel_prefetch != limit) {
+        channel->channel_prefetch = limit;
+        peer_channel_wake(channel);
     }
     peer_channel_answer(channel, false, AMQP_BASIC_QOS_OK_METHOD, &(amqp_basic_qos_ok_t){0});
     return 0;
 }
 
-static int class_basic_recover(struct peer_channel *channel, bool requeue, bool answer, struct reply *error)
+static int class_basic_recover(struct peer_channel *channel, bool requeue, uint32_t method, struct reply *error)
 {
     if (!requeue)
-        return reply_set(error, REPLY_NOT_IMPLEMENTED, AMQP_BASIC_RECOVER_METHOD, "requeue=false");
+        return reply_set(error, REPLY_NOT_IMPLEMENTED, method, "requeue=false");
     settle_recover(channel);
-    peer_channel_answer(channel, !answer, AMQP_BASIC_RECOVER_OK_METHOD, &(amqp_basic_recover_ok_t){0});
+    peer_channel_answer(channel, method == AMQP_BASIC_RECOVER_ASYNC_METHOD, AMQP_BASIC_RECOVER_OK_METHOD,
+                        &(amqp_basic_recover_ok_t){0});
     return 0;
 }
 
@@ -260,9 +264,10 @@ int class_basic(struct peer_channel *channel, const amqp_method_t *method, struc
     case AMQP_BASIC_GET_METHOD:
         return class_basic_handle_get(channel, method->decoded, error);
     case AMQP_BASIC_RECOVER_METHOD:
-        return class_basic_recover(channel, ((const amqp_basic_recover_t *)method->decoded)->requeue, true, error);
+        return class_basic_recover(channel, ((const amqp_basic_recover_t *)method->decoded)->requeue, method->id,
+                                   error);
     case AMQP_BASIC_RECOVER_ASYNC_METHOD:
-        return class_basic_recover(channel, ((const amqp_basic_recover_async_t *)method->decoded)->requeue, false,
+        return class_basic_recover(channel, ((const amqp_basic_recover_async_t *)method->decoded)->requeue, method->id,
                                    error);
     default:
         return reply_set(error, REPLY_NOT_IMPLEMENTED, method->id, "%s is not implemented", method_name(method->id));

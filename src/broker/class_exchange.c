@@ -21,16 +21,18 @@ static int class_exchange_declare(struct peer_channel *channel, const amqp_excha
     struct span type = span_amqp(declare->type);
     struct table_entry alternate;
 
-    if (options.name.length == 0)
-        return class_default_exchange(error);
     if (declare->passive) {
+        if (options.name.length == 0)
+            return class_default_exchange(error);
         if (exchange == NULL)
             return class_no_exchange(channel, options.name, error);
         return 0;
     }
-    if (options.type == NULL)
+    if (options.type == NULL) /* RabbitMQ asks for it first, even before the name */
         return reply_set(error, REPLY_COMMAND_INVALID, AMQP_EXCHANGE_DECLARE_METHOD, "%s exchange type '%.*s'",
                          type.length > 0 ? "unknown" : "invalid", (int)type.length, (const char *)type.data);
+    if (options.name.length == 0)
+        return class_default_exchange(error);
     if (peer_may(peer, PERMISSION_CONFIGURE, "exchange", options.name, error) != 0)
         return -1;
     if (exchange != NULL)

@@ -168,7 +168,7 @@ def test_recover_to_a_consumer(ch):
 @pytest.mark.parametrize("name", ["basic.recover", "basic.recover-async"])
 def test_recover_without_requeue(peer, ch, name):
     ch.send(name, requeue=False)
-    peer.expect_close(540, "^NOT_IMPLEMENTED - requeue=false")
+    peer.expect_close(540, "^NOT_IMPLEMENTED - requeue=false", name)
 
 
 # Prefetch.
@@ -247,6 +247,18 @@ def test_prefetch_per_channel_may_grow(ch):
     ch.send("basic.qos", prefetch_count=0, **{"global": True})
     got = [ch.next() for _ in range(6)]
     assert sorted(m.name for m in got) == ["basic.deliver"] * 5 + ["basic.qos-ok"]
+
+
+def test_a_prefetch_per_consumer_lifts_the_channels(ch):
+    ch.declare("q")
+    ch.call("basic.qos", prefetch_count=1, **{"global": True})
+    ch.call("basic.consume", queue="q", tag="c")
+    for body in "abc":
+        ch.publish("", "q", body)
+    assert ch.expect("basic.deliver").message.body == b"a"
+    ch.silent()
+    ch.call("basic.qos", prefetch_count=7)
+    assert [ch.expect("basic.deliver").message.body for _ in "bc"] == [b"b", b"c"]
 
 
 def test_both_prefetches(ch):

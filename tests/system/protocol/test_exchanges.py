@@ -132,10 +132,11 @@ def test_reserved_names(ch):
     ch.expect_close(406, "inequivalent arg 'type' for exchange 'amq.direct'")
 
 
+@pytest.mark.parametrize("name", ["x", ""])
 @pytest.mark.parametrize("kind, text", [("nonsense", "unknown exchange type 'nonsense'"),
                                         ("", "invalid exchange type ''")])
-def test_unknown_type(peer, ch, kind, text):
-    ch.send("exchange.declare", exchange="x", type=kind)
+def test_unknown_type(peer, ch, kind, text, name):
+    ch.send("exchange.declare", exchange=name, type=kind)
     peer.expect_close(503, "^COMMAND_INVALID - " + text, "exchange.declare")
 
 

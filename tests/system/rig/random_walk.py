@@ -81,6 +81,7 @@ class Walk:
 
     @staticmethod
     def _reworded(line):
+        line = line.replace('"', "'")
         for pattern, words in WORDING:
             line = pattern.sub(words, line)
         return line
@@ -100,12 +101,13 @@ class Walk:
 
     def _look(self):
         """What the last step has led to."""
-        counts = self._rest()
+        counts, begin = self._rest(), len(self._lines)
         closed = self._write_down()
         if closed and not self._ended:
             time.sleep(AFTERWARDS)
             counts = self._rest()
             self._write_down()
+            self._lines[begin:] = sorted(self._lines[begin:], key=lambda line: line.split()[1])     # by channel
         if self._ended:
             self._lines.append("  the connection has ended")
             self._peer.hang_up()
@@ -360,8 +362,10 @@ class Walk:
         return self._send("basic.cancel", tag=tag)
 
     def _qos(self):
+        """RabbitMQ counts what basic.get has brought in a limit of the whole channel, and does not notice its settlement."""
+        got = any(where == "get" for where, _, _ in self._session.held)
         return self._send("basic.qos", prefetch_count=self._any([0, 1, 2, 3]), prefetch_size=int(self._may(.01)),
-                          **{"global": self._may(.3)})
+                          **{"global": self._may(.3) and not got})
 
     def _select(self):
         mode = self._any(["confirm", "tx"])
