@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #define TLS_READ_AHEAD (64 * 1024)
+#define TLS_SESSIONS "hark" /* whose they are */
 
 static int tls_fail(char *error, size_t size, const char *what, const char *file)
 {
@@ -129,6 +130,13 @@ struct tls_context *tls_context_new(const struct tls_options *options, char *err
     if (verify != SSL_VERIFY_NONE && tls_trust(context->ssl, options->ca, error, size) != 0)
         goto fail;
     SSL_CTX_set_verify(context->ssl, verify, NULL);
+    /* Clients offer the session of their connection before, and OpenSSL refuses those who do where certificates are
+     * verified and sessions belong to nothing. The tickets are this context's alone: none outlives a change of tls_ca. */
+    if (options->server &&
+        SSL_CTX_set_session_id_context(context->ssl, (const unsigned char *)TLS_SESSIONS, strlen(TLS_SESSIONS)) != 1) {
+        tls_fail(error, size, "cannot set up TLS", NULL);
+        goto fail;
+    }
     if (options->certificate != NULL && tls_identity(context->ssl, options, error, size) != 0)
         goto fail;
     return context;

@@ -81,6 +81,32 @@ def test_plain_over_tls(broker, connect):
     connect(tls=tls(broker, False)).alive()
 
 
+class Resuming:
+    """A TLS context that offers the session of the connection before, which has to be open still."""
+
+    def __init__(self, context):
+        self._context, self._last = context, None
+
+    def wrap_socket(self, sock, **more):
+        self._last = self._context.wrap_socket(sock, session=self._last and self._last.session, **more)
+        return self._last
+
+
+@pytest.mark.parametrize("certificate", [False, True], ids=["plain", "external"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_tls_session_can_be_offered_again(broker, connect, version, certificate):
+    """As Java's and .NET's clients do when they connect again."""
+    context = tls(broker, certificate)
+    context.minimum_version = context.maximum_version = version
+    again = Resuming(context)
+    login = {}
+    if certificate:
+        broker.add_user(broker.certificates.client_name)
+        login = {"mechanism": "EXTERNAL", "response": ""}
+    for _ in range(3):
+        connect(tls=again, **login).alive()
+
+
 def test_external_without_a_certificate(broker, connect):
     peer = connect(tls=tls(broker, False), until="tune", mechanism="EXTERNAL", response="")
     if differs(broker, "EXTERNAL where it can work"):
