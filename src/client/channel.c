@@ -96,10 +96,10 @@ int channel_open(struct channel *channel, struct session *session, const struct 
         char text[200];
 
         snprintf(text, sizeof(text),
-                 "%s: no channel left: the broker allows %u on a connection (channel_max), and each queue takes one",
-                 session->label, session->channel_max);
-        if (complaint_is_news(&session->channels_complaint, text, loop_now(session->loop)))
-            log_error("%s", text);
+                 "no channel left: the broker allows %u on a connection (channel_max), and each queue takes one",
+                 session->channel_max);
+        if (complaint_is_news(&session->channels_complaint, session->common, text, loop_now(session->loop)))
+            log_error("%s: %s", session->label, text);
         return -1;
     }
     channel->session = session;

@@ -69,7 +69,8 @@ static void consumer_say(struct consumer *consumer, const char *what, const char
     char line[600];
 
     snprintf(line, sizeof(line), "%s: %s %s%s", consumer->section, what, text, advice);
-    if (complaint_is_news(&consumer->complaint, line, loop_now(session_loop(consumer->session))))
+    if (complaint_is_news(&consumer->complaint, session_complaints(consumer->session), line,
+                          loop_now(session_loop(consumer->session))))
         log_error("%s", line);
 }
 

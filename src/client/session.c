@@ -60,7 +60,7 @@ static void session_complain(struct session *session, bool was_open, const char 
         session->attempts = 0;
         memset(session->complaints, 0, session->host_count * sizeof(*session->complaints));
     }
-    if (complaint_is_news(complaint, why, now))
+    if (complaint_is_news(complaint, NULL, why, now))
         log_warning("%s: %s %s: %s; trying again", session->label, was_open ? "lost" : "no connection to",
                     session->peer, why);
     else
@@ -404,6 +404,7 @@ struct session *session_new(struct loop *loop, const struct session_options *opt
     session->reconnect_max = options->reconnect_max;
     session->heartbeat = options->heartbeat;
     session->proposed_frame_max = session->frame_max = options->frame_max;
+    session->common = options->complaints;
     session->max_message_size = options->max_message_size;
     session->reap.run = session_release;
     session->label = strdup(options->label);
@@ -473,6 +474,11 @@ struct link *session_link(struct session *session)
 struct loop *session_loop(struct session *session)
 {
     return session->loop;
+}
+
+struct complaints *session_complaints(const struct session *session)
+{
+    return session->common;
 }
 
 const char *session_label(const struct session *session)

@@ -22,6 +22,8 @@ struct session_host {
     char *unix_path;
 };
 
+struct complaints;
+
 struct session_options {
     const char *label; /* for logs and as connection_name: "worker[1] consume" */
     const struct session_host *hosts;
@@ -33,6 +35,7 @@ struct session_options {
     int64_t connect_timeout, reconnect_min, reconnect_max; /* ms */
     unsigned heartbeat;                                    /* seconds, proposed */
     uint32_t frame_max;
+    struct complaints *complaints; /* shared with other workers; NULL: none */
     size_t max_message_size; /* content above is not kept: reported as oversized, its body handed on as it comes */
 };
 
@@ -60,7 +63,8 @@ uint32_t session_frame_max(const struct session *session);  /* as tuned; before:
 struct link *session_link(struct session *session);         /* NULL while not open */
 struct loop *session_loop(struct session *session);
 const char *session_label(const struct session *session);
-const char *session_peer(const struct session *session); /* "amqp://rabbit1:5672/v" */
+struct complaints *session_complaints(const struct session *session); /* or NULL */
+const char *session_peer(const struct session *session);              /* "amqp://rabbit1:5672/v" */
 
 /* ---- channels ---- */
 

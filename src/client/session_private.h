@@ -66,8 +66,9 @@ struct session {
     bool blocked;
     int64_t opened_at;            /* loop_now() */
     struct complaint *complaints; /* one for each host */
-    char peer[1100];              /* a host and an encoded virtual host, 255 bytes each */
-    char server[100];             /* product and version as it calls itself */
+    struct complaints *common;
+    char peer[1100];  /* a host and an encoded virtual host, 255 bytes each */
+    char server[100]; /* product and version as it calls itself */
     void (*close_done)(void *arg);
     void *close_arg;
 

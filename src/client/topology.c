@@ -231,7 +231,8 @@ static void topology_refused(struct topology *topology, const struct reply *erro
     snprintf(line, sizeof(line), "%s: the broker refused %s: %s (%s)", item->section, what, error->text,
              topology_advice(item, error->code));
     note->said = !topology_follows(topology, at, error);
-    if (note->said && complaint_is_news(&note->complaint, line, loop_now(session_loop(topology->session))))
+    if (note->said && complaint_is_news(&note->complaint, session_complaints(topology->session), line,
+                                        loop_now(session_loop(topology->session))))
         log_error("%s", line);
     else
         log_debug("%s", line);

@@ -175,6 +175,7 @@ static int child_be_worker(const struct child *child, int control)
         .config = child_config(child),
         .slot = child->slot,
         .crashes = supervisor->crashes,
+        .complaints = child->generation->complaints,
         .dedup = supervisor->dedup,
         .control = control,
     };

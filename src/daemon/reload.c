@@ -4,6 +4,7 @@
 #include "daemon/supervisor_private.h"
 
 #include "base/log.h"
+#include "client/complaint.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -92,6 +93,7 @@ struct generation *generation_new(struct supervisor *supervisor, struct config *
         free(generation);
         return NULL;
     }
+    generation->complaints = complaints_open();
     generation->count = count;
     for (size_t i = 0; i < count; i++) {
         struct child *child = &generation->children[i];
@@ -150,6 +152,7 @@ void generation_free(struct generation *generation)
     event_free(generation->timer);
     event_free(generation->opening);
     config_free(generation->config);
+    complaints_close(generation->complaints);
     free(generation->children);
     free(generation);
 }

@@ -41,6 +41,7 @@ struct generation {
     struct generation *next; /* older */
     struct supervisor *supervisor;
     struct config *config;
+    struct complaints *complaints; /* of its workers: what an earlier one has said is no reason to be silent now */
     struct child *children;
     size_t count;
     bool started;          /* its workers have been forked: not before the broker knows what they need */

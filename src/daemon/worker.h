@@ -26,6 +26,7 @@
 #include "daemon/crashes.h"
 #include "daemon/slot.h"
 
+struct complaints;
 struct config;
 struct dedup;
 
@@ -34,6 +35,7 @@ struct worker_start {
     const struct config *config;
     struct slot *slot;
     struct crashes *crashes;
+    struct complaints *complaints; /* of all workers of its generation; NULL: each says its own */
     struct dedup *dedup;
     int control; /* also in slot->control; non-blocking, close-on-exec */
 };

@@ -33,6 +33,7 @@ static struct session *worker_session(struct worker *worker, const char *what, c
         .heartbeat = (unsigned)(general->heartbeat / 1000),
         .frame_max = (uint32_t)general->frame_max,
         .max_message_size = (size_t)general->max_message_size,
+        .complaints = worker->start->complaints,
     };
 
     if (hosts == NULL)

@@ -50,6 +50,18 @@ def test_queue_with_other_arguments(harkd, broker, client):
                timeout=45)
 
 
+def test_one_worker_says_it_for_all(harkd, client):
+    """And the workers after a reload say it anew."""
+    client.exchange("events")
+    client.queue("in", "events #", arguments={"x-max-length": 5})
+    ini = GOOD + TOPOLOGY.replace("[queue in]", "[queue in]\nargument.x-max-length = 10") + forward()
+    daemon = harkd(ini, wait="ready", hark="workers = 4")
+    said_once(daemon, "PRECONDITION_FAILED", "[queue in]")
+    good_works(client)
+    daemon.reload()
+    said_once(daemon, "PRECONDITION_FAILED", "[queue in]", objects=2)
+
+
 def test_exchange_of_another_type(harkd, client):
     client.exchange("events", "direct")
     daemon = harkd(GOOD + TOPOLOGY + forward(), wait="ready")
