@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define RABBITMQ_CHANNEL_MAX 2047 /* its default */
+
 static void say(struct check *check, enum log_level level, const struct config_where *where, int line,
                 const char *format, va_list args) HARK_PRINTF(5, 0);
 
@@ -123,6 +125,28 @@ static void check_connection(struct check *check, const struct config_where *whe
                    "tls_verify = no: whoever answers at that address is trusted");
 }
 
+/* A worker takes a channel for each queue: a queue whose name or rights are wrong would close it for the others, too. */
+static void check_channels(struct check *check, const struct config_where *general)
+{
+    const struct config *config = check->config;
+    bool embedded = config->url.embedded;
+    const struct config_where *where = embedded && config->broker.where.line > 0 ? &config->broker.where : general;
+    size_t most = embedded ? (size_t)config->broker.channel_max : RABBITMQ_CHANNEL_MAX, consumed = 0;
+
+    for (size_t i = 0; i < config->queue_count; i++)
+        consumed += config->queues[i].listener_count > 0;
+    if (consumed > most && embedded)
+        check_warn(check, where, config_line(where, "channel_max"),
+                   "channel_max = %zu: a worker needs a channel for each of the %zu queues that listeners name; the "
+                   "rest are never consumed",
+                   most, consumed);
+    else if (consumed > most)
+        check_warn(check, where, 0,
+                   "listeners name %zu queues, and a worker needs a channel for each: RabbitMQ allows %zu on a "
+                   "connection unless its channel_max says otherwise, and the rest are never consumed",
+                   consumed, most);
+}
+
 static void check_general(struct check *check)
 {
     const struct config *config = check->config;
@@ -142,6 +166,7 @@ static void check_general(struct check *check)
     if (!general->confirm)
         check_note(check, &where, config_line(&where, "confirm"),
                    "confirm = no: messages that listeners emit can be lost");
+    check_channels(check, &where);
     check_dead_letters(check, &where);
     if (config->listener_count == 0)
         check_note(check, &where, 0, "there is no [listener NAME]: nothing will be consumed%s",

@@ -211,6 +211,24 @@ START_TEST(test_general)
 }
 END_TEST
 
+START_TEST(test_channels)
+{
+    char ini[1000];
+
+    for (int most = 2; most <= 3; most++) {
+        snprintf(ini, sizeof(ini),
+                 "[hark]\nurl = embedded:\n[broker]\nchannel_max = %d\n[queue a]\n[queue b]\n[queue c]\n"
+                 "[listener l]\nmodule = plain\nqueue = a b c\n",
+                 most);
+        ck_assert_str_eq(findings(ini, 0),
+                         most == 3
+                             ? ""
+                             : "hark.ini:4: [broker] warning: channel_max = 2: a worker needs a channel for each of "
+                               "the 3 queues that listeners name; the rest are never consumed\n");
+    }
+}
+END_TEST
+
 START_TEST(test_dead_letters)
 {
     ck_assert_str_eq(findings("[queue q]\n[queue hark.dead]\ntype = quorum\n" LISTENER(
@@ -330,7 +348,11 @@ START_TEST(test_large)
                                  "[queue q%d]\nbind = events k.%d\n[listener l%d]\nmodule = plain\nqueue = q%d\n"
                                  "on = k.%d\n",
                                  i, i, i, i, i);
-    ck_assert_str_eq(findings(ini, 0), "");
+    ck_assert_str_eq(
+        findings(ini, 0),
+        "hark.ini: [hark] warning: listeners name 9990 queues, and a worker needs a channel for each: "
+        "RabbitMQ allows 2047 on a connection unless its channel_max says otherwise, and the rest are never "
+        "consumed\n");
     ck_assert_int_lt((clock() - before) * 10 / CLOCKS_PER_SEC, LARGE_TENTHS);
     used = (size_t)snprintf(ini, size, EVENTS "[queue q]\nbind = events #\n");
     for (int i = 0; i < CROWD; i++)
@@ -418,6 +440,7 @@ int main(void)
     tcase_add_test(cases, test_names);
     tcase_add_test(cases, test_program);
     tcase_add_test(cases, test_general);
+    tcase_add_test(cases, test_channels);
     tcase_add_test(cases, test_dead_letters);
     tcase_add_test(cases, test_emit);
     tcase_add_test(cases, test_cycles);
