@@ -98,6 +98,16 @@ static int tls_identity(SSL_CTX *ssl, const struct tls_options *options, char *e
     return result;
 }
 
+/* Clients offer the session of their connection before, and OpenSSL refuses those who do where certificates are verified
+ * and sessions belong to nothing. Tickets are one context's alone: none outlives a change of tls_ca. Those of TLS 1.3 come
+ * between the data, which Java's client with NIO takes for zeros; RabbitMQ sends none either. */
+static int tls_sessions(SSL_CTX *ssl)
+{
+    if (SSL_CTX_set_session_id_context(ssl, (const unsigned char *)TLS_SESSIONS, strlen(TLS_SESSIONS)) != 1)
+        return -1;
+    return SSL_CTX_set_num_tickets(ssl, 0) == 1 ? 0 : -1;
+}
+
 struct tls_context *tls_context_new(const struct tls_options *options, char *error, size_t size)
 {
     struct tls_context *context = calloc(1, sizeof(*context));
@@ -130,10 +140,7 @@ struct tls_context *tls_context_new(const struct tls_options *options, char *err
     if (verify != SSL_VERIFY_NONE && tls_trust(context->ssl, options->ca, error, size) != 0)
         goto fail;
     SSL_CTX_set_verify(context->ssl, verify, NULL);
-    /* Clients offer the session of their connection before, and OpenSSL refuses those who do where certificates are
-     * verified and sessions belong to nothing. The tickets are this context's alone: none outlives a change of tls_ca. */
-    if (options->server &&
-        SSL_CTX_set_session_id_context(context->ssl, (const unsigned char *)TLS_SESSIONS, strlen(TLS_SESSIONS)) != 1) {
+    if (options->server && tls_sessions(context->ssl) != 0) {
         tls_fail(error, size, "cannot set up TLS", NULL);
         goto fail;
     }

@@ -87,8 +87,12 @@ class Resuming:
     def __init__(self, context):
         self._context, self._last = context, None
 
+    @property
+    def session(self):
+        return self._last and self._last.session
+
     def wrap_socket(self, sock, **more):
-        self._last = self._context.wrap_socket(sock, session=self._last and self._last.session, **more)
+        self._last = self._context.wrap_socket(sock, session=self.session, **more)
         return self._last
 
 
@@ -105,6 +109,15 @@ def test_a_tls_session_can_be_offered_again(broker, connect, version, certificat
         login = {"mechanism": "EXTERNAL", "response": ""}
     for _ in range(3):
         connect(tls=again, **login).alive()
+
+
+def test_no_ticket_comes_after_the_handshake(broker, connect):
+    """Java's client with NIO takes a ticket of TLS 1.3, which comes between the data, for zeros."""
+    context = tls(broker, False)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    again = Resuming(context)
+    connect(tls=again).alive()
+    assert not again.session.has_ticket
 
 
 def test_external_without_a_certificate(broker, connect):
