@@ -3,6 +3,7 @@
 
 #include "base/settings.h"
 #include "daemon/config_private.h"
+#include "daemon/ways.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,6 +129,7 @@ void config_free(struct config *config)
     config_broker_free(&config->broker);
     free(config->elsewhere);
     free(config->users);
+    ways_free(config->ways);
     free(config->exchanges_by_name);
     free(config->queues_by_name);
     free(config->exchanges);

@@ -19,6 +19,7 @@
 
 struct hark_module;
 struct users;
+struct ways;
 
 #define CONFIG_WORKERS_MAX 256
 
@@ -238,6 +239,7 @@ struct config {
     struct config_listener *listeners;
     struct config_exchange **exchanges_by_name; /* sorted, for config_find_...() */
     struct config_queue **queues_by_name;
+    struct ways *ways; /* the bindings, for questions about routes */
     struct config_broker broker;
     size_t user_count;
     struct config_user *users;

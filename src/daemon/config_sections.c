@@ -2,6 +2,7 @@
 /* Sections into their structs: [hark], [exchange], [queue]; the others have files of their own. */
 #include "base/settings.h"
 #include "daemon/config_private.h"
+#include "daemon/ways.h"
 #include "net/tls.h"
 
 #include <stdarg.h>
@@ -320,7 +321,10 @@ void config_read_sections(struct config_reader *reader)
         if (strcmp(reader->section->kind, "listener") == 0)
             config_read_listener(reader, &config->listeners[config->listener_count++]);
     }
-    if (config_list_listeners(config) != 0)
+    if (reader->errors->count > 0)
+        return; /* what is only half read is not looked at */
+    config->ways = ways_new(config);
+    if (config->ways == NULL || config_list_listeners(config) != 0)
         config_complain(reader, NULL, "out of memory");
     /* Nothing to declare and nothing to consume: the broker alone. */
     if (config->url.embedded && config->exchange_count + config->queue_count + config->listener_count == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/routes.h"
 
+#include "daemon/ways.h"
 #include "wire/topic.h"
 #include <hark/listener.h>
 #include <stdlib.h>
@@ -95,6 +96,7 @@ int route_passes(enum route_type type, const char *binding, struct route_key key
 struct search {
     const struct config *config;
     struct route_key key;
+    bool literal; /* the key is one, not a pattern for several */
     route_found found;
     void *arg;
 };
@@ -105,8 +107,11 @@ static void follow(const struct search *search, const char *exchange, const stru
 static void follow_default(const struct search *search, const struct route_hop *before, bool sure)
 {
     const struct config *config = search->config;
+    const struct config_queue *only = search->literal ? config_find_queue(config, search->key.text) : NULL;
+    size_t from = only != NULL ? (size_t)(only - config->queues) : 0;
+    size_t to = only != NULL ? from + 1 : search->literal ? 0 : config->queue_count;
 
-    for (size_t i = 0; i < config->queue_count; i++) {
+    for (size_t i = from; i < to; i++) {
         const struct config_queue *queue = &config->queues[i];
         struct route_hop hop = {.before = before, .exchange = "", .where = &queue->where, .sure = sure};
         struct route route = {.key = search->key, .queue = queue, .last = &hop};
@@ -116,32 +121,16 @@ static void follow_default(const struct search *search, const struct route_hop *
     }
 }
 
-static size_t follow_bindings(const struct search *search, const struct config_bindings *bindings,
-                              const struct config_queue *queue, const char *to, struct route_hop *hop, bool sure)
+static void follow_way(const struct search *search, const struct way *way, struct route_hop *hop)
 {
-    struct route route = {.key = search->key, .queue = queue, .last = hop};
-    size_t passed = 0;
+    struct route route = {.key = search->key, .queue = way->queue, .last = hop};
 
-    for (size_t i = 0; i < bindings->count; i++) {
-        int passes;
-
-        if (strcmp(bindings->items[i].exchange, hop->exchange) != 0)
-            continue;
-        passes = route_passes(hop->type, bindings->items[i].pattern, search->key);
-        if (passes == 0)
-            continue;
-        passed++;
-        hop->binding = &bindings->items[i];
-        hop->sure = sure && passes == 2;
-        if (queue != NULL)
-            search->found(search->arg, &route);
-        else
-            follow(search, to, hop, hop->sure);
-        /* Of one message a destination gets one copy; different keys may take different ways. */
-        if (!search->key.pattern)
-            break;
-    }
-    return passed;
+    hop->where = way->queue != NULL ? &way->queue->where : &way->exchange->where;
+    hop->binding = way->binding;
+    if (way->queue != NULL)
+        search->found(search->arg, &route);
+    else
+        follow(search, way->exchange->name, hop, hop->sure);
 }
 
 static void follow(const struct search *search, const char *exchange, const struct route_hop *before, bool sure)
@@ -149,7 +138,9 @@ static void follow(const struct search *search, const char *exchange, const stru
     const struct config *config = search->config;
     const char *alternate = argument(config_find_exchange(config, exchange), "alternate-exchange");
     struct route_hop hop = {.before = before, .exchange = exchange, .type = route_type_of(config, exchange)};
-    size_t passed = 0;
+    bool by_key = search->literal && (hop.type == ROUTE_DIRECT || hop.type == ROUTE_TOPIC || hop.type == ROUTE_UNKNOWN);
+    const struct way *way, *last = NULL;
+    struct ways_cursor cursor;
 
     for (const struct route_hop *above = before; above != NULL; above = above->before)
         if (strcmp(above->exchange, exchange) == 0)
@@ -158,22 +149,24 @@ static void follow(const struct search *search, const char *exchange, const stru
         follow_default(search, before, sure);
         return;
     }
-    for (size_t i = 0; i < config->queue_count; i++) {
-        const struct config_queue *queue = &config->queues[i];
+    cursor = ways_from(config->ways, exchange, by_key ? search->key.text : NULL);
+    while ((way = ways_next(&cursor)) != NULL) {
+        int passes;
 
-        hop.where = &queue->where;
-        passed += follow_bindings(search, &queue->bindings, queue, NULL, &hop, sure);
+        /* Of one message a destination gets one copy; different keys may take different ways. */
+        if (last != NULL && !search->key.pattern && way->queue == last->queue && way->exchange == last->exchange)
+            continue;
+        passes = route_passes(hop.type, way->binding->pattern, search->key);
+        if (passes == 0)
+            continue;
+        last = way;
+        hop.sure = sure && passes == 2;
+        follow_way(search, way, &hop);
     }
-    for (size_t i = 0; i < config->exchange_count; i++) {
-        const struct config_exchange *to = &config->exchanges[i];
-
-        hop.where = &to->where;
-        passed += follow_bindings(search, &to->bindings, NULL, to->name, &hop, sure);
-    }
-    if (alternate != NULL && (passed == 0 || search->key.pattern)) {
+    if (alternate != NULL && (last == NULL || search->key.pattern)) {
         hop.where = NULL;
         hop.binding = NULL;
-        hop.sure = sure && passed == 0;
+        hop.sure = sure && last == NULL;
         follow(search, alternate, &hop, hop.sure);
     }
 }
@@ -182,6 +175,7 @@ void route_find(const struct config *config, const char *exchange, struct route_
 {
     struct search search = {.config = config, .key = key, .found = found, .arg = arg};
 
+    search.literal = !key.pattern || strpbrk(key.text, "*#") == NULL;
     follow(&search, exchange, NULL, true);
 }
 

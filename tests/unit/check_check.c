@@ -337,7 +337,7 @@ END_TEST
 /* Each thing is looked for among as many others. */
 START_TEST(test_large)
 {
-    enum { MANY = 9990, CROWD = 300 };
+    enum { MANY = 9990, FORWARDS = 7000, CROWD = 300 };
     size_t size = MANY * 200, used;
     char *ini = malloc(size);
     clock_t before = clock();
@@ -353,6 +353,15 @@ START_TEST(test_large)
         "hark.ini: [hark] warning: listeners name 9990 queues, and a worker needs a channel for each: "
         "RabbitMQ allows 2047 on a connection unless its channel_max says otherwise, and the rest are never "
         "consumed\n");
+    ck_assert_int_lt((clock() - before) * 10 / CLOCKS_PER_SEC, LARGE_TENTHS);
+    before = clock();
+    used = (size_t)snprintf(ini, size, EVENTS);
+    for (int i = 0; i < FORWARDS; i++)
+        used += (size_t)snprintf(ini + used, size - used,
+                                 "[queue q%d]\nbind = events k.%d\n[listener l%d]\nmodule = forward\nqueue = q%d\n"
+                                 "on = k.%d\nexchange = events\nrouting_key = k.%d\n",
+                                 i, i, i, i, i, (i + 1) % FORWARDS);
+    ck_assert_ptr_nonnull(strstr(findings(ini, 0), "what it emits can come back to it: l0 -> "));
     ck_assert_int_lt((clock() - before) * 10 / CLOCKS_PER_SEC, LARGE_TENTHS);
     used = (size_t)snprintf(ini, size, EVENTS "[queue q]\nbind = events #\n");
     for (int i = 0; i < CROWD; i++)
