@@ -239,10 +239,33 @@ int store_env_begin(struct store_db *db, struct store_env *env)
 
 int store_env_begin_read(struct store_db *db, struct store_env *env)
 {
-    (void)db;
-    if (env->txn != NULL || env->env == NULL)
+    int code = 0;
+
+    if (env->txn != NULL)
         return 0;
+    /* The other one is only there when something is in it. */
+    if (env->env == NULL && env == &db->durable)
+        code = store_env_open(db, env);
+    if (code != 0 || env->env == NULL)
+        return code;
     return mdb_txn_begin(env->env, NULL, MDB_RDONLY, &env->txn);
+}
+
+void store_env_unmap(struct store_db *db)
+{
+    struct store_env *envs[] = {&db->transient, &db->durable};
+    char text[512];
+
+    for (size_t i = 0; i < HARK_COUNT(envs); i++) {
+        int code = envs[i]->env != NULL ? mdb_env_set_mapsize(envs[i]->env, envs[i]->map_size) : 0;
+
+        if (code == 0)
+            continue;
+        store_env_close(envs[i]); /* now nothing is mapped */
+        code = store_env_open(db, envs[i]);
+        if (code != 0)
+            log_error("%s", store_db_error(db, code, text, sizeof(text)));
+    }
 }
 
 /* Bytes within the file that nothing stands in any more. LMDB lists them in its table 0: transaction to pages, of which

@@ -105,6 +105,8 @@ int store_env_begin(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 int store_env_begin_read(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 /* Makes sure that `bytes` more, and the reserve behind them, have their place on the disk. */
 int store_env_make_room(struct store_db *db, size_t bytes) HARK_MUSTCHECK;
+/* What has been read of the files is mapped no longer. Not within a transaction. */
+void store_env_unmap(struct store_db *db);
 /* The transient file goes when it is large and nothing is in it. Not within a transaction. */
 void store_env_give_back(struct store_db *db);
 /* Bytes that can be written without any of the disk. Not within a transaction. */
@@ -326,6 +328,7 @@ struct store {
     size_t most_ops;                      /* of a transaction */
     size_t purge_rows;                    /* taken out in one transaction; with somebody's batch a tenth */
     uint64_t check_allocated;             /* what the file had when the disk was looked at */
+    long faults;                          /* of pages, by the thread, when the files were mapped anew */
     bool disk_low;
     char failure[512], disk[256];
     struct log_limit said; /* of removals that have to wait too */

@@ -12,12 +12,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CHECK_MS 1000
 #define WRITE_BYTES (32u << 20) /* of one transaction */
+#define UNMAP_FAULTS 1024       /* of pages, each of which maps 64 KiB at most */
 
 int64_t store_clock(void)
 {
@@ -343,12 +345,24 @@ static void store_thread_failed(struct store *store, int code)
     store_thread_say(store);
 }
 
+/* What of the files has been looked at is the kernel's to keep or not, but counts as memory of ours while it is mapped. */
+static void store_thread_unmap(struct store *store)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_THREAD, &usage) != 0 || usage.ru_minflt + usage.ru_majflt - store->faults < UNMAP_FAULTS)
+        return;
+    store->faults = usage.ru_minflt + usage.ru_majflt;
+    store_env_unmap(&store->db);
+}
+
 static void store_thread_worked(struct store *store)
 {
     store->retry_at = 0;
     store->most_ops = STORE_WRITE_OPS;
     if (store->in_flight == NULL)
         store_env_give_back(&store->db);
+    store_thread_unmap(store);
     if (store->failure[0] == 0)
         return;
     store->failure[0] = 0;
