@@ -84,6 +84,29 @@ static uint16_t channel_number(struct session *session)
     return session->slots[number] != NULL ? (uint16_t)number : 0;
 }
 
+/* One is being closed: its number will be free in a moment. */
+static bool channel_is_leaving(const struct session *session)
+{
+    for (size_t i = 1; i < session->slot_count; i++)
+        if (session->slots[i] != NULL && session->slots[i]->closing)
+            return true;
+    return false;
+}
+
+/* That there is none is not the fault of the broker's limit while one is being closed. */
+static void channel_say_none(struct session *session)
+{
+    char text[200];
+
+    if (channel_is_leaving(session))
+        return;
+    snprintf(text, sizeof(text),
+             "no channel left: the broker allows %u on a connection (channel_max), and each queue takes one",
+             session->channel_max);
+    if (complaint_is_news(&session->channels_complaint, session->common, text, loop_now(session->loop)))
+        log_error("%s: %s", session->label, text);
+}
+
 int channel_open(struct channel *channel, struct session *session, const struct channel_ops *ops, void *arg)
 {
     amqp_channel_open_t open = {0};
@@ -93,13 +116,7 @@ int channel_open(struct channel *channel, struct session *session, const struct 
         return -1;
     number = channel_number(session);
     if (number == 0) {
-        char text[200];
-
-        snprintf(text, sizeof(text),
-                 "no channel left: the broker allows %u on a connection (channel_max), and each queue takes one",
-                 session->channel_max);
-        if (complaint_is_news(&session->channels_complaint, session->common, text, loop_now(session->loop)))
-            log_error("%s: %s", session->label, text);
+        channel_say_none(session);
         return -1;
     }
     channel->session = session;

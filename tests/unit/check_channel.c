@@ -139,6 +139,23 @@ START_TEST(test_channel_max)
 }
 END_TEST
 
+/* One is just being closed: whoever tries again gets it, so nothing is wrong. */
+START_TEST(test_channel_max_for_a_moment)
+{
+    static struct channel more;
+
+    log_divert(on_line, NULL);
+    peer->channel_max = 1;
+    kit_start_channel();
+    channel_close(&channel, kit_done, NULL);
+    ck_assert_int_eq(channel_open(&more, session, &kit_channel_ops, NULL), -1);
+    ck_assert_uint_eq(lines, 0);
+    peer_until(loop, noted.closes_done == 1);
+    ck_assert_int_eq(channel_open(&more, session, &kit_channel_ops, NULL), 0);
+    log_divert(NULL, NULL);
+}
+END_TEST
+
 START_TEST(test_channel_closed_by_server)
 {
     amqp_channel_close_t close = {.reply_code = 404,
@@ -278,6 +295,7 @@ int main(void)
     tcase_add_loop_test(channels, test_no_answer, 0, 4);
     tcase_add_loop_test(channels, test_answer_may_take_its_time, 0, 3);
     tcase_add_test(channels, test_channel_max);
+    tcase_add_test(channels, test_channel_max_for_a_moment);
     tcase_add_test(channels, test_channel_closed_by_server);
     tcase_add_test(channels, test_both_close_a_channel);
     tcase_add_test(channels, test_flow);
