@@ -50,19 +50,19 @@ static struct exchange *publish_exchange(struct peer_channel *channel, struct sp
 
 static int publish_check_expiration(struct span text, struct reply *error)
 {
-    uint64_t ms = 0;
+    int64_t ms = 0;
     bool good = text.length > 0;
 
     for (size_t i = 0; good && i < text.length; i++) {
         good = text.data[i] >= '0' && text.data[i] <= '9';
-        ms = ms * 10 + (uint64_t)(text.data[i] - '0');
-        good &= ms <= UINT32_MAX;
+        ms = ms * 10 + (text.data[i] - '0');
+        good &= ms <= QUEUE_TIME_MAX;
     }
     if (good)
         return 0;
     return reply_set(error, REPLY_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH_METHOD,
-                     "invalid expiration '%.*s': expected milliseconds, 0 to 4294967295",
-                     (int)(text.length < 60 ? text.length : 60), (const char *)text.data);
+                     "invalid expiration '%.*s': expected milliseconds, 0 to %lld",
+                     (int)(text.length < 60 ? text.length : 60), (const char *)text.data, QUEUE_TIME_MAX);
 }
 
 static int publish_check(struct peer_channel *channel, const struct message *message, struct reply *error)

@@ -6,25 +6,23 @@
 
 #include <stdlib.h>
 
-#define PUBLISH_EXPIRATION_MAX 4294967295ULL /* as RabbitMQ: (2^32 - 1) ms */
-
 /* The property expiration, in ms; checked when the message came in. 0: none. */
 static int64_t publish_expires(struct broker *broker, const struct message *message)
 {
     struct properties properties;
     struct span text;
-    uint64_t ms = 0;
+    int64_t ms = 0;
 
     if (HARK_LIKELY((message->properties.flags & PROPERTY_EXPIRATION) == 0))
         return 0;
     message_properties(message, &properties);
     text = properties.expiration;
     for (size_t i = 0; i < text.length; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9' || ms > PUBLISH_EXPIRATION_MAX)
+        if (text.data[i] < '0' || text.data[i] > '9' || ms > QUEUE_TIME_MAX)
             return 0;
-        ms = ms * 10 + (uint64_t)(text.data[i] - '0');
+        ms = ms * 10 + (text.data[i] - '0');
     }
-    return loop_wall(broker->loop) + (int64_t)ms;
+    return loop_wall(broker->loop) + ms;
 }
 
 void publish_to(struct broker *broker, struct queue **queues, size_t count, struct message *message,

@@ -25,6 +25,8 @@ struct binding;
 struct peer;
 struct peer_channel;
 
+#define QUEUE_TIME_MAX 315360000000LL /* ms: the longest time to live, ten years, as in RabbitMQ */
+
 enum queue_overflow { QUEUE_DROP_HEAD, QUEUE_REJECT_PUBLISH, QUEUE_REJECT_PUBLISH_DLX };
 
 /* The arguments of queue.declare that we know, read. */

@@ -5,8 +5,6 @@
 
 #include <stdio.h>
 
-#define POLICY_EXPIRES_MAX 4294967295LL /* (2^32 - 1) ms */
-
 /* What is being read, for the texts of errors. */
 struct policy_reader {
     struct queue_policy *policy;
@@ -71,9 +69,9 @@ static int policy_entry(const struct table_entry *entry, struct policy_reader *r
     int64_t number;
 
     if (span_is(entry->name, "x-message-ttl"))
-        return policy_number(entry, 0, POLICY_EXPIRES_MAX, &reader->policy->message_ttl, reader);
+        return policy_number(entry, 0, QUEUE_TIME_MAX, &reader->policy->message_ttl, reader);
     if (span_is(entry->name, "x-expires"))
-        return policy_number(entry, 1, POLICY_EXPIRES_MAX, &reader->policy->expires, reader);
+        return policy_number(entry, 1, QUEUE_TIME_MAX, &reader->policy->expires, reader);
     if (span_is(entry->name, "x-max-length"))
         return policy_number(entry, 0, INT64_MAX, &reader->policy->max_length, reader);
     if (span_is(entry->name, "x-max-length-bytes"))

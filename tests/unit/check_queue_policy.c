@@ -38,7 +38,7 @@ END_TEST
 START_TEST(everything_asked_for)
 {
     table_put_integer(&arguments, span_str("x-message-ttl"), 0);
-    table_put_integer(&arguments, span_str("x-expires"), 1);
+    table_put_integer(&arguments, span_str("x-expires"), QUEUE_TIME_MAX);
     table_put_integer(&arguments, span_str("x-max-length"), 7);
     table_put_integer(&arguments, span_str("x-max-length-bytes"), 1LL << 40);
     table_put_integer(&arguments, span_str("x-delivery-limit"), 3);
@@ -51,7 +51,7 @@ START_TEST(everything_asked_for)
     table_put_string(&arguments, span_str("x-something-else"), span_str("is let through"));
     ck_assert_int_eq(read_policy(), 0);
     ck_assert_int_eq(policy.message_ttl, 0);
-    ck_assert_int_eq(policy.expires, 1);
+    ck_assert_int_eq(policy.expires, QUEUE_TIME_MAX);
     ck_assert_int_eq(policy.max_length, 7);
     ck_assert_int_eq(policy.max_bytes, 1LL << 40);
     ck_assert_int_eq(policy.delivery_limit, 3);
@@ -67,10 +67,18 @@ static const struct {
     const char *name;
     int64_t number;
 } bad_numbers[] = {
-    {"x-message-ttl", -1},  {"x-message-ttl", 1LL << 33},  {"x-expires", 0},
-    {"x-max-length", -1},   {"x-max-length-bytes", -5},    {"x-max-priority", 256},
-    {"x-max-priority", -1}, {"x-delivery-limit", -1},      {"x-overflow", 1},
-    {"x-queue-type", 1},    {"x-dead-letter-exchange", 1}, {"x-single-active-consumer", 1},
+    {"x-message-ttl", -1},
+    {"x-message-ttl", QUEUE_TIME_MAX + 1},
+    {"x-expires", 0},
+    {"x-max-length", -1},
+    {"x-max-length-bytes", -5},
+    {"x-max-priority", 256},
+    {"x-max-priority", -1},
+    {"x-delivery-limit", -1},
+    {"x-overflow", 1},
+    {"x-queue-type", 1},
+    {"x-dead-letter-exchange", 1},
+    {"x-single-active-consumer", 1},
 };
 
 START_TEST(refused_numbers)

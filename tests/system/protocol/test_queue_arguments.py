@@ -31,7 +31,8 @@ def test_every_integer_type_will_do(ch, name, letter):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("x-expires", 0), ("x-overflow", "bogus"), ("x-overflow", 5), ("x-dead-letter-routing-key", 5),
+    ("x-expires", 0), ("x-message-ttl", 315360000001), ("x-expires", 315360000001), ("x-overflow", "bogus"),
+    ("x-overflow", 5), ("x-dead-letter-routing-key", 5),
     ("x-dead-letter-routing-key", "no exchange"), ("x-max-priority", 256), ("x-single-active-consumer", 1),
     ("x-single-active-consumer", "yes"), ("x-queue-mode", "bogus"), ("x-queue-type", "bogus"), ("x-queue-type", 5)])
 def test_invalid(peer, ch, name, value):
@@ -46,7 +47,8 @@ def test_dead_letter_exchange_must_be_a_string(peer, ch):
 
 
 @pytest.mark.parametrize("arguments", [
-    {"x-message-ttl": 0}, {"x-message-ttl": 4294967295}, {"x-expires": 1000000}, {"x-max-length": 0},
+    {"x-message-ttl": 0}, {"x-message-ttl": 4294967296},
+    {"x-message-ttl": 315360000000}, {"x-expires": 1000000}, {"x-expires": 315360000000}, {"x-max-length": 0},
     {"x-max-length-bytes": 0}, {"x-max-priority": 0}, {"x-overflow": "drop-head"}, {"x-overflow": "reject-publish"},
     {"x-overflow": "reject-publish-dlx"}, {"x-dead-letter-exchange": ""}, {"x-dead-letter-exchange": "not there yet"},
     {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "k"}, {"x-single-active-consumer": True},
