@@ -79,6 +79,34 @@ static inline void broker_charge(struct broker *broker, int64_t bytes)
         loop_defer(broker->loop, &broker->pressure);
 }
 
+static inline int64_t broker_message_bytes(const struct message *message)
+{
+    return (int64_t)(sizeof(*message) + message->exchange.length + message->routing_key.length +
+                     message->raw_properties.length + message->body.length);
+}
+
+/* An entry holds its message: that counts once, however many queues it is in. */
+static inline void broker_charge_entry(struct broker *broker, const struct entry *entry)
+{
+    broker_charge(broker, (int64_t)sizeof(*entry) +
+                              (entry->message->entries++ == 0 ? broker_message_bytes(entry->message) : 0));
+}
+
+/* What it counts for, if those that hold the message share it: for the check of the sum. */
+static inline double broker_entry_share(const struct entry *entry)
+{
+    return (double)sizeof(*entry) + (double)broker_message_bytes(entry->message) / entry->message->entries;
+}
+
+/* And lets go of it. */
+static inline void broker_drop_entry(struct broker *broker, struct entry *entry)
+{
+    broker_charge(broker, -(int64_t)sizeof(*entry) -
+                              (--entry->message->entries == 0 ? broker_message_bytes(entry->message) : 0));
+    message_drop(entry->message);
+    entry->message = NULL;
+}
+
 /* The same for what is not in a queue yet. */
 static inline void broker_gather(struct broker *broker, int64_t bytes)
 {

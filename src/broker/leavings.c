@@ -15,10 +15,7 @@ struct leaving {
 static void leavings_drop(struct broker *broker, struct ring *ring, size_t most)
 {
     for (; ring->count > 0 && most > 0; most--) {
-        const struct entry *entry = ring_first(ring);
-
-        broker_charge(broker, -(int64_t)entry->charge);
-        message_drop(entry->message);
+        broker_drop_entry(broker, ring_first(ring));
         ring_drop_first(ring);
     }
     if (ring->count == 0)
@@ -63,13 +60,13 @@ void leavings_take(struct broker *broker, struct ring *ring)
     evtimer_add(leavings->next_turn, &(struct timeval){0});
 }
 
-uint64_t leavings_bytes(const struct leavings *leavings)
+double leavings_bytes(const struct leavings *leavings)
 {
-    uint64_t bytes = 0;
+    double bytes = 0;
 
     for (const struct leaving *leaving = leavings->first; leaving != NULL; leaving = leaving->next)
         for (size_t at = 0; at < leaving->ring.count; at++)
-            bytes += ring_at(&leaving->ring, at)->charge;
+            bytes += broker_entry_share(ring_at(&leaving->ring, at));
     return bytes;
 }
 

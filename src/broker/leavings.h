@@ -19,7 +19,7 @@ struct leavings {
 /* Takes the messages out of the ring, and the ring's own memory. What the store has of them is the caller's to remove. */
 void leavings_take(struct broker *broker, struct ring *ring);
 /* What they hold, counted: for the invariants. */
-uint64_t leavings_bytes(const struct leavings *leavings);
+double leavings_bytes(const struct leavings *leavings);
 /* Everything goes, now. */
 void leavings_free(struct broker *broker);
 

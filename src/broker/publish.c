@@ -30,8 +30,6 @@ void publish_to(struct broker *broker, struct queue **queues, size_t count, stru
 {
     bool persistent = (message->properties.flags & PROPERTY_DELIVERY_MODE) != 0 &&
                       message->properties.delivery_mode == 2;
-    size_t size = sizeof(*message) + message->exchange.length + message->routing_key.length +
-                  message->raw_properties.length + message->body.length + sizeof(struct entry);
     struct queue_addition addition = {.message = message, .persistent = persistent};
     size_t durable = 0;
 
@@ -44,9 +42,7 @@ void publish_to(struct broker *broker, struct queue **queues, size_t count, stru
             durable += queues[i]->durable;
         if (durable > 1)
             addition.shared = store_new_shared(broker->store);
-        size = size / count + sizeof(struct entry);
     }
-    addition.charge = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
     for (size_t i = 0; i < count; i++) {
         if (HARK_UNLIKELY(queue_add(queues[i], &addition) == QUEUE_REJECTED))
             published->rejected = true;

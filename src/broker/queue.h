@@ -139,8 +139,7 @@ enum queue_added { QUEUE_ADDED, QUEUE_REJECTED };
 struct queue_addition {
     struct message *message; /* held by the queue as far as it needs it */
     uint64_t shared;         /* of store_new_shared(), if several queues store it; otherwise 0 */
-    uint32_t charge;
-    int64_t expires; /* ms of CLOCK_REALTIME by the message's own expiration; 0: none */
+    int64_t expires;         /* ms of CLOCK_REALTIME by the message's own expiration; 0: none */
     bool persistent;
     bool stored; /* out: it waits for the open batch */
 };

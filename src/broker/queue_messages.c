@@ -22,9 +22,7 @@ struct store_entry queue_row(const struct queue *queue, const struct entry *entr
 
 void queue_drop_entry(struct queue *queue, struct entry *entry)
 {
-    broker_charge(queue_broker(queue), -(int64_t)entry->charge);
-    message_drop(entry->message);
-    entry->message = NULL;
+    broker_drop_entry(queue_broker(queue), entry);
 }
 
 static void queue_forget_row(struct queue *queue, struct entry *entry)
@@ -104,9 +102,9 @@ void queue_trim(struct queue *queue)
 static enum queue_added queue_refuse(struct queue *queue, const struct queue_addition *addition)
 {
     if (queue->policy.overflow == QUEUE_REJECT_PUBLISH_DLX) {
-        struct entry entry = {.message = message_hold(addition->message), .charge = addition->charge};
+        struct entry entry = {.message = message_hold(addition->message)};
 
-        broker_charge(queue_broker(queue), entry.charge);
+        broker_charge_entry(queue_broker(queue), &entry);
         deaths_add(queue, &entry, DEATH_MAXLEN);
     }
     return QUEUE_REJECTED;
@@ -129,7 +127,7 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
 {
     struct broker *broker = queue_broker(queue);
     struct message *message = addition->message;
-    struct entry entry = {.shared = addition->shared, .charge = addition->charge}, *to;
+    struct entry entry = {.shared = addition->shared}, *to;
 
     addition->stored = addition->persistent && queue->durable;
     if (HARK_UNLIKELY(queue->policy.overflow != QUEUE_DROP_HEAD && queue_is_over(queue, 1, message->body.length)))
@@ -144,7 +142,7 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
     entry.position = queue->next_position;
     if (HARK_UNLIKELY(queue_is_paged(queue, entry.rank, entry.position))) {
         entry.message = message_hold(message);
-        broker_charge(broker, entry.charge);
+        broker_charge_entry(broker, &entry);
         entry.stored = addition->stored;
         if (entry.stored) {
             struct store_entry row = queue_row(queue, &entry);
@@ -165,7 +163,7 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
         if (HARK_UNLIKELY(to == NULL))
             return QUEUE_REJECTED;
         entry.message = message_hold(message);
-        broker_charge(broker, entry.charge);
+        broker_charge_entry(broker, &entry);
         if (addition->stored) {
             struct store_entry row = queue_row(queue, &entry);
 

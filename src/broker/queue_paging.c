@@ -97,10 +97,9 @@ static int queue_load(struct queue *queue, struct store_row *row)
     };
     size_t bytes = entry.message->body.length;
 
-    entry.charge = (uint32_t)(sizeof(struct message) + sizeof(entry) + entry.message->raw_properties.length + bytes);
     if (ring_insert(queue_ring(queue, entry.rank, false), &entry) != 0)
         return -1;
-    broker_charge(queue_broker(queue), entry.charge);
+    broker_charge_entry(queue_broker(queue), &entry);
     queue->expiring |= entry.expires != 0;
     queue->paged.rank = row->entry.rank;
     queue->paged.position = entry.position + 1;

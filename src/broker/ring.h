@@ -15,7 +15,6 @@ struct entry {
     uint64_t shared;            /* the store's number, if several queues hold it */
     int64_t expires;            /* ms of CLOCK_REALTIME; 0: never */
     struct store_ticket ticket; /* of its addition to the store */
-    uint32_t charge;            /* bytes that it counts for in the broker's memory */
     uint16_t deliveries;
     uint8_t rank;   /* 0 is delivered first */
     bool stored;    /* there is a row of it on disk, */

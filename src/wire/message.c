@@ -41,6 +41,7 @@ struct message *message_new(struct span exchange, struct span routing_key, struc
         return NULL;
     }
     message->references = 1;
+    message->entries = 0;
     at = message_copy(message->bytes, exchange, &message->exchange);
     *at++ = 0;
     at = message_copy(at, routing_key, &message->routing_key);

@@ -20,6 +20,7 @@ struct message_brief {
 
 struct message {
     uint32_t references;
+    uint32_t entries; /* the broker's: in how many queues it is, in memory */
     struct message_brief properties;
     struct span exchange, routing_key;
     struct span raw_properties; /* as they came: flags and values */

@@ -274,6 +274,35 @@ START_TEST(a_long_queue_goes_a_part_per_turn)
 }
 END_TEST
 
+/* A message counts until the last queue has let go of it. */
+START_TEST(what_is_in_many_queues_does_not_stay_in_memory_for_the_last_one)
+{
+    amqp_queue_bind_t bind = {.exchange = amqp_span(span_str("amq.fanout"))};
+    struct properties persistent = {.flags = PROPERTY_DELIVERY_MODE, .delivery_mode = 2};
+    char name[32];
+
+    open_with(64 * MEGABYTE);
+    for (int i = 0; i < 10; i++) {
+        snprintf(name, sizeof(name), "q%d", i);
+        raw_declare(&a, name, true, NULL);
+        bind.queue = amqp_span(span_str(name));
+        raw_call(&a, 1, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD);
+    }
+    for (int i = 0; i < 30000; i++) {
+        raw_put_publish(&a, 1, "amq.fanout", "", &persistent, 1000);
+        if (i % 100 == 99)
+            raw_flush(&a);
+    }
+    for (int i = 0; i < 10000 && kit.broker->published < 30000; i++)
+        let_it_work(1);
+    ck_assert_uint_eq(kit.broker->published, 30000);
+    for (int i = 0; i < 10; i++) {
+        snprintf(name, sizeof(name), "q%d", i);
+        ck_assert_uint_lt(raw_queue(&kit, name)->ready_count - raw_queue(&kit, name)->paged.count, 16000);
+    }
+}
+END_TEST
+
 /* A consumer that takes nothing does not bring the queue back into memory. */
 START_TEST(a_consumer_that_waits_holds_little)
 {
@@ -330,6 +359,7 @@ int main(void)
     tcase_add_test(tests, large_messages_do_not_stay_in_memory);
     tcase_add_test(tests, many_short_queues_do_not_stay_in_memory);
     tcase_add_test(tests, a_long_queue_goes_a_part_per_turn);
+    tcase_add_test(tests, what_is_in_many_queues_does_not_stay_in_memory_for_the_last_one);
     tcase_add_test(tests, a_consumer_that_waits_holds_little);
     tcase_add_test(tests, an_alarm_ends_with_the_commit);
     suite_add_tcase(suite, tests);
