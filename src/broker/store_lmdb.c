@@ -449,7 +449,9 @@ const char *store_db_error(const struct store_db *db, int code, char *text, size
             db->durable_path);
         break;
     case MDB_CORRUPTED:
-        snprintf(text, size, "store %s: the file is damaged: restore it from a backup", db->durable_path);
+        snprintf(text, size,
+                 "store %s: the file is damaged: restore it from a backup, or move it away to begin with an empty one",
+                 db->durable_path);
         break;
     case MDB_INCOMPATIBLE:
         snprintf(text, size, "store %s: has version %u, this harkd knows version %u: use the harkd that wrote it",

@@ -328,7 +328,10 @@ static void store_thread_failed(struct store *store, int code)
 
     if (store->failure[0] == 0) {
         store_db_error(&store->db, code, store->failure, sizeof(store->failure));
-        log_error("%s (nothing is lost; harkd tries again each second)", store->failure);
+        log_error("%s (%s)", store->failure,
+                  code == MDB_CORRUPTED || code == MDB_PAGE_NOTFOUND || code == MDB_INVALID
+                      ? "until then nothing more is stored or confirmed"
+                      : "nothing is lost; harkd tries again each second");
         relieve = true;
     }
     store->retry_at = store_clock() + store->retry_ms;

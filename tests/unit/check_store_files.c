@@ -225,6 +225,44 @@ START_TEST(unreadable_row)
 }
 END_TEST
 
+static char said[1024];
+
+static void hear(void *arg, enum log_level level, const char *text)
+{
+    (void)arg;
+    if (level == LOG_LEVEL_ERROR)
+        snprintf(said, sizeof(said), "%s", text);
+}
+
+static void never(void *arg, struct store_row *rows, size_t count, bool end)
+{
+    (void)arg;
+    (void)rows;
+    (void)count;
+    (void)end;
+    ck_abort_msg("an answer");
+}
+
+/* What is found damaged later: nobody is told that nothing is lost. */
+START_TEST(damaged_within)
+{
+    uint8_t key[STORE_KEY + 1] = {0};
+
+    log_divert(hear, NULL);
+    stored_open(&kit);
+    add(1, 0, 10);
+    stored_close(&kit);
+    store_key_put(key, 1, 0, 0);
+    put("rows", store_val(key, sizeof(key)), store_val("?", 1));
+    stored_open(&kit);
+    ck_assert_ptr_nonnull(store_read(kit.store, 1, 0, 0, 10, 1000, never, NULL));
+    while (kit.lows == 0)
+        ck_assert_int_eq(loop_turn(kit.loop, true), 0);
+    ck_assert_msg(strstr(kit.why, "store.mdb: the file is damaged: restore it") != NULL, "%s", kit.why);
+    ck_assert_msg(strstr(said, "nothing is lost") == NULL, "%s", said);
+}
+END_TEST
+
 START_TEST(little_address_space)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -254,6 +292,7 @@ int main(void)
     tcase_add_test(tcase, unknown_version);
     tcase_add_test(tcase, foreign);
     tcase_add_test(tcase, unreadable_row);
+    tcase_add_test(tcase, damaged_within);
     tcase_add_test(tcase, little_address_space);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
