@@ -227,6 +227,8 @@ static void queue_do(struct queue *queue)
 {
     int64_t now = queue->expiring ? loop_wall(queue_broker(queue)->loop) : 0;
 
+    if (queue->came_back)
+        queue_trim_returned(queue);
     if (now != 0)
         queue_expire(queue, now, false);
     if (queue->policy.single_active)

@@ -82,21 +82,33 @@ static bool queue_is_over(const struct queue *queue, uint64_t more_count, uint64
            (queue->policy.max_bytes >= 0 && queue->ready_bytes + more_bytes > (uint64_t)queue->policy.max_bytes);
 }
 
-void queue_trim(struct queue *queue)
+static void queue_drop_head(struct queue *queue)
 {
     struct ring *ring;
     struct entry *first, entry;
 
-    if (HARK_LIKELY(!queue_is_over(queue, 0, 0)) || queue->policy.overflow != QUEUE_DROP_HEAD)
-        return;
-    if (queue->expiring)
-        queue_expire(queue, loop_wall(queue_broker(queue)->loop), false);
-    queue_deliver(queue); /* what a consumer can take is not too much */
     while (queue_is_over(queue, 0, 0) && (first = queue_first(queue, &ring)) != NULL) {
         entry = *first;
         queue_unlink_first(queue, ring, first);
         deaths_add(queue, &entry, DEATH_MAXLEN);
     }
+}
+
+void queue_trim_returned(struct queue *queue)
+{
+    if (queue->policy.overflow == QUEUE_DROP_HEAD)
+        queue_drop_head(queue);
+    queue->came_back = false;
+}
+
+void queue_trim(struct queue *queue)
+{
+    if (HARK_LIKELY(!queue_is_over(queue, 0, 0)) || queue->policy.overflow != QUEUE_DROP_HEAD)
+        return;
+    if (queue->expiring)
+        queue_expire(queue, loop_wall(queue_broker(queue)->loop), false);
+    queue_deliver(queue); /* what a consumer can take is not too much */
+    queue_drop_head(queue);
 }
 
 static enum queue_added queue_refuse(struct queue *queue, const struct queue_addition *addition)
@@ -129,6 +141,8 @@ enum queue_added queue_add(struct queue *queue, struct queue_addition *addition)
     struct message *message = addition->message;
     struct entry entry = {.shared = addition->shared}, *to;
 
+    if (HARK_UNLIKELY(queue->came_back))
+        queue_trim_returned(queue);
     addition->stored = addition->persistent && queue->durable;
     if (HARK_UNLIKELY(queue->policy.overflow != QUEUE_DROP_HEAD && queue_is_over(queue, 1, message->body.length)))
         return queue_refuse(queue, addition);
@@ -249,6 +263,7 @@ static void queue_put_back(struct queue *queue, struct entry *entry)
         return;
     }
     queue_count(queue, 1, bytes);
+    queue->came_back = true;
     queue_schedule(queue);
 }
 

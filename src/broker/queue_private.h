@@ -42,6 +42,8 @@ void queue_forget_entry(struct queue *queue, struct entry *entry);
 /* Memory only. */
 void queue_drop_entry(struct queue *queue, struct entry *entry);
 
+/* Some came back together: what is too much with them goes before anybody is served, as in RabbitMQ. */
+void queue_trim_returned(struct queue *queue);
 /* Over the limits: the front goes. */
 void queue_trim(struct queue *queue);
 /* Whether a message of that ring has had its time: at `now` too if `inclusive`, or if it was delivered before. (One without

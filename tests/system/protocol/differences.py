@@ -20,6 +20,9 @@ DIFFERENCES = {
         "The embedded broker offers the mechanism EXTERNAL only to clients with a trusted certificate in the name of a user.",
     "protocol headers of older versions":
         "RabbitMQ also understands AMQP 0-8 and 0-9; the embedded broker answers with the header of AMQP 0-9-1.",
+    "BCC of a dead letter":
+        "RabbitMQ remembers the BCC header that it has removed, and sends the dead letter there too if the queue gives it no key "
+        "of its own; the embedded broker forgets it when the message is in its queues.",
     "order of x-death":
         "RabbitMQ turns the order of all entries but the first round with each further death, and looks for circles in that "
         "order; the embedded broker keeps the latest first.",

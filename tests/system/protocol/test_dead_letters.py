@@ -166,6 +166,17 @@ def test_own_routing_key_when_none_is_given(ch):
     first(dead.message, exchange="x")
 
 
+def test_bcc_is_for_the_first_time(broker, ch):
+    for name in "q", "hidden":
+        ch.declare(name)
+    ch.declare("dying", arguments={"x-dead-letter-exchange": ""})
+    ch.call("queue.bind", queue="dying", exchange="amq.direct", key="q")
+    ch.publish("amq.direct", "q", "x", headers={"BCC": ["hidden"]})
+    reject(ch, "dying")
+    ch.get_soon("q")
+    ch.wait_ready("hidden", 0 if differs(broker, "BCC of a dead letter") else 1)
+
+
 def test_cc_is_kept_and_bcc_forgotten(ch):
     ch.declare("dl")
     ch.call("queue.bind", queue="dl", exchange="amq.direct", key="c1")

@@ -219,6 +219,19 @@ def test_requeue_beyond_the_limit(ch):
     assert ch.bodies("q") == [b"b", b"c"]
 
 
+@pytest.mark.parametrize("limit, kept", [(0, []), (1, [b"b"]), (2, [b"a", b"b"])])
+def test_requeue_beyond_the_limit_while_a_consumer_waits(ch, limit, kept):
+    """What comes back is held against the limit first: only a new message goes to a waiting consumer at once."""
+    ch.declare("q", arguments={"x-max-length": limit})
+    ch.call("basic.consume", queue="q", tag="c")
+    for body in "ab":
+        ch.publish("", "q", body)
+    assert [ch.expect("basic.deliver").message.body for _ in "ab"] == [b"a", b"b"]
+    ch.send("basic.nack", delivery=2, multiple=True, requeue=True)
+    assert [ch.expect("basic.deliver", redelivered=True).message.body for _ in kept] == kept
+    ch.silent()
+
+
 @pytest.mark.parametrize("ask", ["basic.get", "queue.declare", "queue.purge", "queue.delete"])
 def test_what_is_asked_behind_it_sees_it_done(ch, ask):
     """Pipelined: a requeue beyond the limit, and a question."""

@@ -109,6 +109,8 @@ class Walk:
             self._write_down()
             self._lines[begin:] = sorted(self._lines[begin:], key=lambda line: line.split()[1])     # by channel
         if self._ended:
+            # Its channels end one after the other: the last may still get what the first gives back.
+            self._lines[begin:] = [line for line in self._lines[begin:] if " basic.deliver " not in line]
             self._lines.append("  the connection has ended")
             self._peer.hang_up()
             time.sleep(AFTERWARDS)
@@ -224,10 +226,15 @@ class Walk:
     def _message(self, message):
         return message.body.decode(), sorted(message.properties.items()), self._timeless(message.headers)
 
-    def _timeless(self, value):
+    def _timeless(self, value, name=None):
+        if name == "time":
+            return "a time"
         if isinstance(value, dict):
-            return {name: "a time" if name == "time" else self._timeless(inner) for name, inner in sorted(value.items())}
-        return [self._timeless(inner) for inner in value] if isinstance(value, list) else value
+            return {name: self._timeless(inner, name) for name, inner in sorted(value.items())}
+        if isinstance(value, list):
+            items = [self._timeless(inner) for inner in value]
+            return items[:1] + sorted(items[1:], key=str) if name == "x-death" else items   # one of the differences
+        return value
 
     # Choosing.
 
@@ -306,9 +313,9 @@ class Walk:
                    (.1, "user_id", ["guest"] * 20 + ["other"]), (.1, "message_id", ["an id"])]
         properties = {name: self._any(values) for chance, name, values in choices if self._may(chance)}
         headers = self._some_headers(.3)
-        for name, chance in ("CC", .2), ("BCC", .1):
+        for name, chance, keys in ("CC", .2, KEYS), ("BCC", .1, ["a", "b"]):     # BCC of queues: one of the differences
             if self._may(chance):
-                headers[name] = self._random.sample(KEYS, self._any([1, 2]))
+                headers[name] = self._random.sample(keys, self._any([1, 2]))
         if headers or self._may(.1):
             properties["headers"] = headers
         exchange, key = self._any(EXCHANGES * 6, [""] * 12, PREDECLARED), self._any(KEYS)
@@ -326,15 +333,15 @@ class Walk:
         """Acks, nacks and rejects, one or all, at times what was never delivered."""
         held, chance = self._session.held, self._random.random()
         tag, multiple, what = self._any([0, 999]), self._may(.3), "nothing"
-        if held and chance < .15:
+        if held and chance < .15 and self._from_one():
             tag, multiple, what = self._any([0, max(tag for _, _, tag in held)]), True, "all"
             held.clear()
-        elif held and chance < .98:
+        elif held and chance > .02:
             where, body = self._any(sorted({(where, body) for where, body, _ in held}))
             tag, multiple = min(tag for *message, tag in held if message == [where, body]), False
             held.remove((where, body, tag))
             what = "%s of %s" % (body, where)
-        elif chance < .9:
+        elif chance > .02:
             return None
         method, requeue = self._any(["basic.ack", "basic.nack", "basic.reject"]), self._may(.5)
         arguments = {} if method == "basic.ack" else {"requeue": requeue}
@@ -345,7 +352,13 @@ class Walk:
         self._channel.send(method, delivery=tag, **arguments)
         return "%s %s %s" % (method, what, arguments)
 
+    def _from_one(self):
+        """RabbitMQ gives back what came by one consumer tag, then what came by another: who waits may get parts of it."""
+        return len({where for where, _, _ in self._session.held}) <= 1 and "get" not in {w for w, _, _ in self._session.held}
+
     def _recover(self):
+        if not self._from_one():
+            return None
         self._session.held.clear()
         return self._send(self._any(["basic.recover"] * 4, ["basic.recover-async"]), requeue=self._may(.95))
 
