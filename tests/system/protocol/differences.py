@@ -23,6 +23,9 @@ DIFFERENCES = {
     "BCC of a dead letter":
         "RabbitMQ remembers the BCC header that it has removed, and sends the dead letter there too if the queue gives it no key "
         "of its own; the embedded broker forgets it when the message is in its queues.",
+    "when a transaction is routed":
+        "RabbitMQ looks for the queues of a message when it is published in a transaction; the embedded broker when it is "
+        "committed.",
     "order of x-death":
         "RabbitMQ turns the order of all entries but the first round with each further death, and looks for circles in that "
         "order; the embedded broker keeps the latest first.",
