@@ -206,6 +206,8 @@ static void channel_closed_by_server(struct session *session, struct channel_slo
     struct reply error = {.code = close->reply_code, .class_id = close->class_id, .method_id = close->method_id};
 
     snprintf(error.text, sizeof(error.text), "%.*s", (int)close->reply_text.len, (const char *)close->reply_text.bytes);
+    if (!slot->closing && slot->channel->ops->closing != NULL)
+        slot->channel->ops->closing(slot->channel->arg);
     method_put(link_out(session->link), number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
     link_send(session->link);
     if (!slot->closing) /* otherwise both closed at once, and our close-ok is still to come */

@@ -84,8 +84,8 @@ static size_t publisher_rewind(struct publisher *publisher)
     size_t count = publisher->flight.count + (cut != NULL);
 
     if (!publisher->confirm) {
-        if (cut != NULL)
-            cut->done(cut, OUTCOME_CONFIRMED, ""); /* lost, as others that were on their way are */
+        if (cut != NULL) /* lost, as others that were on their way are */
+            cut->done(cut, publisher->freeing ? OUTCOME_ABANDONED : OUTCOME_CONFIRMED, "");
         return 0;
     }
     first = flight_rewind(&publisher->flight);
@@ -253,10 +253,11 @@ static void publisher_blame(struct publisher *publisher, size_t in_flight, const
 static void publisher_channel_closed(void *arg, const struct reply *error)
 {
     struct publisher *publisher = arg;
-    size_t in_flight = publisher_rewind(publisher);
+    size_t in_flight;
     unsigned dropped;
 
-    publisher->ready = false;
+    publisher->ready = false; /* before anybody hears of an outcome and sends more */
+    in_flight = publisher_rewind(publisher);
     if (publisher->freeing)
         return;
     if (error->code != 0 && error->code != REPLY_CONNECTION_FORCED && in_flight > 0) {
@@ -276,6 +277,14 @@ static void publisher_channel_closed(void *arg, const struct reply *error)
     publisher_watch(publisher);
 }
 
+static void publisher_closing(void *arg)
+{
+    struct publisher *publisher = arg;
+
+    if (publisher->sending.outgoing != NULL)
+        sending_finish(&publisher->sending, &publisher->channel);
+}
+
 static void publisher_batch(void *arg, bool full)
 {
     struct publisher *publisher = arg;
@@ -293,6 +302,7 @@ static const struct channel_ops publisher_channel_ops = {
     .opened = publisher_channel_opened,
     .method = publisher_method,
     .returned = publisher_returned,
+    .closing = publisher_closing,
     .closed = publisher_channel_closed,
     .batch = publisher_batch,
     .drained = publisher_drained,
@@ -485,6 +495,8 @@ void publisher_free(struct publisher *publisher)
     publisher->freeing = true;
     publisher->ready = false;
     evtimer_del(publisher->timer);
+    if (channel_is_open(&publisher->channel))
+        publisher_closing(publisher);
     channel_close(&publisher->channel, NULL, NULL);
     publisher_rewind(publisher);
     while (publisher->waiting != NULL) {

@@ -21,20 +21,27 @@ void sending_begin(struct sending *sending, struct channel *channel, struct outg
     sending->put = 0;
 }
 
+static void sending_put(struct sending *sending, struct channel *channel, size_t length)
+{
+    content_put_body(channel_out(channel), channel->number, session_frame_max(channel->session),
+                     span_of(sending->outgoing->body.data + sending->put, length));
+    sending->put += length;
+    link_send(session_link(channel->session));
+}
+
 struct outgoing *sending_go_on(struct sending *sending, struct channel *channel)
 {
     size_t most = session_frame_max(channel->session) - FRAME_OVERHEAD, length = sending->outgoing->body.length;
-    struct link *link = session_link(channel->session);
 
-    while (sending->put < length && !link_is_full(link)) {
-        size_t part = length - sending->put < most ? length - sending->put : most;
-
-        content_put_body(channel_out(channel), channel->number, session_frame_max(channel->session),
-                         span_of(sending->outgoing->body.data + sending->put, part));
-        sending->put += part;
-    }
-    link_send(link);
+    while (sending->put < length && !link_is_full(session_link(channel->session)))
+        sending_put(sending, channel, length - sending->put < most ? length - sending->put : most);
+    link_send(session_link(channel->session));
     return sending->put == length ? sending_cut(sending) : NULL;
+}
+
+void sending_finish(struct sending *sending, struct channel *channel)
+{
+    sending_put(sending, channel, sending->outgoing->body.length - sending->put);
 }
 
 struct outgoing *sending_cut(struct sending *sending)

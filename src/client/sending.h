@@ -19,6 +19,9 @@ struct sending {
 void sending_begin(struct sending *sending, struct channel *channel, struct outgoing *outgoing);
 /* As much as the link wants. Returns the message when it is whole; NULL: again when the link has drained. */
 struct outgoing *sending_go_on(struct sending *sending, struct channel *channel);
+/* All that is left, though the link is full: a method of the channel must not come within a content. It stays the one that is
+ * being sent. */
+void sending_finish(struct sending *sending, struct channel *channel);
 /* The channel is gone. Returns what was not whole, or NULL. */
 struct outgoing *sending_cut(struct sending *sending);
 

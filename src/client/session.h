@@ -81,6 +81,9 @@ struct channel_ops {
     /* basic.return with its whole content: the message is the caller's. The size is that of its body, which is empty if
      * it is oversized. */
     void (*returned)(void *arg, const amqp_basic_return_t *method, const struct message *message, uint64_t size);
+    /* The server closes it: whoever has put a part of a content puts the rest now, before close-ok. Then closed().
+     * Optional. */
+    void (*closing)(void *arg);
     /* Gone: closed by the server (error set), or the session was lost (error->code 0, or the code of the server's
      * connection.close: reply_is_hard() then tells the two apart). Not after channel_close. Once a channel is closed
      * its owner may open it again or free it, also from here. */

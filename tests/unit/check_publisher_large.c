@@ -111,6 +111,46 @@ START_TEST(test_lost_without_confirms)
 }
 END_TEST
 
+/* Who hears of it may send more at once: there is nothing to put it on. */
+START_TEST(test_lost_and_more_sent)
+{
+    publisher_settings.confirm = false;
+    kit_publisher();
+    peer_wait(loop, 20);
+    send_large("a");
+    seen.emit_again = "b";
+    peer_until(loop, peer->body_bytes > 1000);
+    peer_hangup(peer);
+    peer_until(loop, noted.lost > 0);
+    publisher_session_lost(publisher);
+    ck_assert_str_eq(seen.outcome_text, "a=1");
+    ck_assert_uint_eq(publisher_waiting(publisher), 1);
+    kit_reopen();
+    peer_until(loop, seen.outcomes == 2);
+    ck_assert_str_eq(seen.outcome_text, "a=1 b=1");
+}
+END_TEST
+
+/* RabbitMQ closes the connection for a close-ok within a content. */
+START_TEST(test_channel_closed_in_the_middle)
+{
+    kit_publisher_ready();
+    kit_send_keys("a");
+    send_large("b");
+    peer_until(loop, peer->body_bytes > 1000);
+    kit_close(1);
+    peer_until(loop, peer_saw(peer, 1, AMQP_CHANNEL_CLOSE_OK_METHOD) == 1);
+    ck_assert_uint_eq(peer->body_bytes, 4 + LARGE);
+    peer_until(loop, peer->body_bytes == 4 + LARGE + 4); /* one at a time from here on */
+    kit_ack(1, false);
+    until_bytes(4 + LARGE + 4 + LARGE);
+    kit_ack(2, false);
+    peer_until(loop, seen.outcomes == 2);
+    ck_assert_str_eq(seen.outcome_text, "a=1 b=1");
+    ck_assert_uint_eq(noted.lost, 0);
+}
+END_TEST
+
 START_TEST(test_freed_in_the_middle)
 {
     kit_publisher_ready();
@@ -133,6 +173,8 @@ int main(void)
     tcase_add_test(all, test_confirmed_too_early);
     tcase_add_test(all, test_lost_in_the_middle);
     tcase_add_test(all, test_lost_without_confirms);
+    tcase_add_test(all, test_lost_and_more_sent);
+    tcase_add_test(all, test_channel_closed_in_the_middle);
     tcase_add_test(all, test_freed_in_the_middle);
     suite_add_tcase(suite, all);
     return suite_run(suite);
