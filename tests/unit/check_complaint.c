@@ -38,6 +38,19 @@ START_TEST(test_once_by_all)
 }
 END_TEST
 
+/* Each worker's loop has looked at the clock at another moment. */
+START_TEST(test_once_by_clocks)
+{
+    struct complaints *common = complaints_open();
+    struct complaint one = {0}, two = {0};
+
+    ck_assert_ptr_nonnull(common);
+    ck_assert(complaint_is_news(&one, common, "a", 10 * MINUTES));
+    ck_assert(!complaint_is_news(&two, common, "a", 10 * MINUTES - 1));
+    complaints_close(common);
+}
+END_TEST
+
 /* All at once, in processes of their own. */
 START_TEST(test_once_by_processes)
 {
@@ -72,6 +85,7 @@ int main(void)
 
     tcase_add_test(all, test_once);
     tcase_add_test(all, test_once_by_all);
+    tcase_add_test(all, test_once_by_clocks);
     tcase_add_test(all, test_once_by_processes);
     suite_add_tcase(suite, all);
     return suite_run(suite);
