@@ -243,8 +243,9 @@ int store_env_begin_read(struct store_db *db, struct store_env *env)
 
     if (env->txn != NULL)
         return 0;
-    /* The other one is only there when something is in it. */
-    if (env->env == NULL && env == &db->durable)
+    /* The other one is only there when something is in it. What could not be opened when it was closed to be mapped anew is
+     * not taken for empty. */
+    if (env->env == NULL && (env == &db->durable || access(env->path, F_OK) == 0))
         code = store_env_open(db, env);
     if (code != 0 || env->env == NULL)
         return code;

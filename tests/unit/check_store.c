@@ -413,6 +413,20 @@ START_TEST(transient_gives_the_disk_back)
 }
 END_TEST
 
+/* Its file is closed to map it anew, and there was no memory for that just then. */
+START_TEST(transient_is_opened_again)
+{
+    struct store_entry entry = {.queue = 1, .transient = true};
+
+    stored_add(&kit, &entry, 10);
+    stored_read(&kit, 1, 0, 0, 10, 1000);
+    ck_assert_uint_eq(kit.row_count, 1);
+    store_env_close(&kit.store->db.transient);
+    stored_read(&kit, 1, 0, 0, 10, 1000);
+    ck_assert_uint_eq(kit.row_count, 1);
+}
+END_TEST
+
 START_TEST(cancelled_reads)
 {
     struct store_read *reads[3];
@@ -470,6 +484,7 @@ int main(void)
     tcase_add_test(tcase, transient_among_durable);
     tcase_add_test(tcase, transient_only);
     tcase_add_test(tcase, transient_gives_the_disk_back);
+    tcase_add_test(tcase, transient_is_opened_again);
     tcase_add_test(tcase, cancelled_reads);
     tcase_add_test(tcase, closed_in_its_call);
     suite_add_tcase(suite, tcase);
