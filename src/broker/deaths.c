@@ -7,6 +7,7 @@
 #include "base/log.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #define DEATHS_AT_ONCE 500 /* then it is the others' turn */
 
@@ -157,13 +158,47 @@ static void deaths_trim(struct death_line *line)
     *line = (struct death_line){0};
 }
 
+bool deaths_hold(struct queue *queue)
+{
+    struct deaths *deaths = &queue_broker(queue)->deaths;
+
+    if (!deaths->resting)
+        return false;
+    if (!queue->held)
+        DL_APPEND2(deaths->held, queue, held_prev, held_next);
+    queue->held = true;
+    return true;
+}
+
+void deaths_let_go(struct queue *queue)
+{
+    if (!queue->held)
+        return;
+    DL_DELETE2(queue_broker(queue)->deaths.held, queue, held_prev, held_next);
+    queue->held = false;
+}
+
+static void deaths_are_over(struct deaths *deaths)
+{
+    struct queue *queue;
+
+    while (HARK_UNLIKELY((queue = deaths->held) != NULL)) {
+        deaths_let_go(queue);
+        queue_schedule(queue);
+    }
+}
+
 void deaths_run(struct broker *broker)
 {
     struct deaths *deaths = &broker->deaths;
     unsigned left = DEATHS_AT_ONCE;
 
-    if (HARK_LIKELY(deaths->now.end == 0 && deaths->later.end == 0) || deaths->running || deaths->resting)
+    if (deaths->running || deaths->resting)
         return;
+    if (HARK_LIKELY(deaths->now.end == 0 && deaths->later.end == 0)) {
+        deaths_are_over(deaths);
+        return;
+    }
     deaths->running = true;
     for (deaths_turn(deaths); deaths->now.end > 0 && left > 0; left--, deaths_turn(deaths)) {
         struct death death = deaths->now.items[--deaths->now.end];
@@ -174,14 +209,14 @@ void deaths_run(struct broker *broker)
         broker->replacing = true;
         queue_forget_entry(death.queue, &death.entry);
         broker->replacing = false;
-        if (HARK_UNLIKELY(death.queue->paged.count > 0))
-            queue_schedule(death.queue); /* it may read on */
         queue_release(death.queue);
     }
     deaths->running = false;
     if (deaths->now.end > 0) {
         deaths->resting = true;
         evtimer_add(deaths->rest, &(struct timeval){0});
+    } else {
+        deaths_are_over(deaths);
     }
     deaths_trim(&deaths->now);
     deaths_trim(&deaths->later);

@@ -38,17 +38,17 @@ struct deaths {
     bool running;
     bool resting;       /* the turn has done its share */
     struct event *rest; /* those left by one turn, in the next */
+    struct queue *held; /* a list: they are scheduled when none wait any longer */
 };
 
 /* Takes the entry, which is no longer in the queue's rings; removes it from the store in the same batch that adds the dead letter. */
 void deaths_add(struct queue *queue, const struct entry *entry, enum death_reason reason);
 /* Deals with those that wait, or as many as one turn may take; not if called from within. */
 void deaths_run(struct broker *broker);
-/* Whether some wait for a turn. */
-static inline bool deaths_wait(const struct deaths *deaths)
-{
-    return deaths->resting;
-}
+/* Whether some wait for a turn, of whatever queue: then this one is scheduled when none do. */
+bool deaths_hold(struct queue *queue);
+/* It goes. */
+void deaths_let_go(struct queue *queue);
 /* Those of this virtual host (NULL: all) are not dealt with: its queues go, or the process ends. */
 void deaths_forget(struct broker *broker, const struct vhost *vhost);
 

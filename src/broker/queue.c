@@ -132,6 +132,7 @@ static void queue_leave(struct queue *queue)
     broker->queue_count--;
     broker->ready_count -= queue->ready_count;
     loop_task_cancel(&queue->run);
+    deaths_let_go(queue);
     event_free(queue->timer);
     queue->timer = NULL;
     if (queue->paged.read != NULL)

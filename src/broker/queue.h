@@ -86,8 +86,10 @@ struct queue {
     uint64_t unacked_count;
     uint64_t delivered, delivered_said; /* positions below may have been delivered; so the store knows */
     bool expiring;                      /* some message had an end */
-    bool came_back;                     /* some did, and limits have not been looked at since */
-    uint64_t top;                       /* above every position ever delivered, of all ranks; see queue_paging.c */
+    bool held;                          /* in deaths->held */
+    struct queue *held_prev, *held_next;
+    bool came_back; /* some messages did, and limits have not been looked at since */
+    uint64_t top;   /* above every position ever delivered, of all ranks; see queue_paging.c */
     uint8_t top_rank;
     struct {
         uint64_t count, bytes;

@@ -159,14 +159,14 @@ void queue_page_in(struct queue *queue)
 
     if (HARK_LIKELY(queue->paged.count == 0) || queue->paged.read != NULL)
         return;
-    if (!taken && queue->policy.has_dead_exchange && deaths_wait(&queue_broker(queue)->deaths))
-        return; /* those that have been read are dead letters that wait: they would be more and more */
     in_memory = queue->ready_count - queue->paged.count;
     if (in_memory > 0)
         queue->paged.piece = 0;
     if (in_memory >= PAGE_LOW || !queue_is_wanted(queue, in_memory) ||
         (in_memory > 0 && queue->ready_bytes - queue->paged.bytes >= PAGE_BYTES))
         return;
+    if (!taken && queue->policy.has_dead_exchange && deaths_hold(queue))
+        return; /* those that have been read are dead letters that wait: they would be more and more */
     if (!taken) {
         piece = queue->paged.piece == 0 ? PAGE_FEW : 2 * queue->paged.piece;
         queue->paged.piece = (uint32_t)(piece < PAGE_GONE ? piece : PAGE_GONE);

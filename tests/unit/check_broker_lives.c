@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 static struct broker_kit kit;
 static struct raw_client a, b;
@@ -227,6 +228,51 @@ START_TEST(many_bindings_of_one_key)
 }
 END_TEST
 
+/* ---- dead letters ---- */
+
+/* A queue on disk whose messages only time takes is not read while dead letters wait, be they of others: afterwards it is,
+ * though nothing happens to it any more. */
+START_TEST(a_queue_on_disk_is_read_after_the_dead_letters)
+{
+    amqp_table_entry_t entries[] = {
+        {.key = amqp_span(span_str("x-dead-letter-exchange")), .value.kind = AMQP_FIELD_KIND_UTF8},
+        {.key = amqp_span(span_str("x-message-ttl")), .value.kind = AMQP_FIELD_KIND_I32, .value.value.i32 = 60000}};
+    amqp_table_t arguments = {.num_entries = 2, .entries = entries};
+    amqp_basic_nack_t nack = {.multiple = 1};
+    struct queue *queue;
+
+    raw_declare(&a, "q", true, &arguments);
+    queue = raw_queue(&kit, "q");
+    for (int i = 0; i < 10; i++)
+        raw_put_publish(&a, 1, "", "q", NULL, 10);
+    raw_flush(&a);
+    while (queue->ready_count < 10)
+        broking_turn(&kit, true);
+    arguments.num_entries = 1;
+    raw_declare(&b, "dying", false, &arguments);
+    for (int i = 0; i < 2000; i++)
+        raw_put_publish(&b, 1, "", "dying", NULL, 10);
+    raw_flush(&b);
+    raw_consume(&b, "dying", "c", false);
+    for (int i = 0; i < 2000; i++)
+        raw_expect(&b, AMQP_BASIC_DELIVER_METHOD);
+    queue_page_out(queue, 0, false, UINT64_MAX);
+    raw_put(&b, 1, AMQP_BASIC_NACK_METHOD, &nack);
+    raw_push(&b);
+    while (!kit.broker->deaths.resting)
+        broking_turn(&kit, true);
+    queue_schedule(queue);
+    broking_turn(&kit, false);
+    ck_assert(kit.broker->deaths.resting);
+    ck_assert_uint_eq(queue->paged.count, 10);
+    for (int i = 0; i < 5000 && queue->paged.count > 0; i++) {
+        broking_turn(&kit, false);
+        usleep(1000);
+    }
+    ck_assert_uint_eq(queue->paged.count, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("broker");
@@ -243,6 +289,7 @@ int main(void)
     tcase_add_test(tests, a_get_waits_while_the_connection_is_closed);
     tcase_add_test(tests, a_long_chain_of_exchanges_goes_at_once);
     tcase_add_test(tests, many_bindings_of_one_key);
+    tcase_add_test(tests, a_queue_on_disk_is_read_after_the_dead_letters);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }
