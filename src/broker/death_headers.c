@@ -83,25 +83,37 @@ struct death_kind {
     int64_t times; /* how many: what counts if the first one has no count */
 };
 
-static struct death_kind *death_kind_like(struct death_kind *kinds, size_t count, const struct death_kind *kind)
+/* Where the number of its kind stands, from 1; or 0, where it is to stand: a table of open addresses, for whoever publishes
+ * may claim thousands of deaths. */
+static uint32_t *death_place(uint32_t *places, size_t mask, const struct death_kind *kinds,
+                             const struct death_kind *kind)
 {
-    for (size_t i = 0; i < count; i++)
-        if (kinds[i].record && kinds[i].hash == kind->hash && span_equal(kinds[i].queue, kind->queue) &&
-            span_equal(kinds[i].reason, kind->reason))
-            return &kinds[i];
-    return NULL;
+    size_t at = kind->hash & mask;
+
+    for (; places[at] != 0; at = (at + 1) & mask) {
+        const struct death_kind *other = &kinds[places[at] - 1];
+
+        if (other->hash == kind->hash && span_equal(other->queue, kind->queue) &&
+            span_equal(other->reason, kind->reason))
+            break;
+    }
+    return &places[at];
 }
 
 /* What an array of records has, each kind once: RabbitMQ before 3.5 wrote a record for each death, without a count.
  * Returns how many there are; *kinds is the caller's to free, NULL without memory. */
 static size_t death_kinds(struct span records, struct death_kind **kinds)
 {
-    struct death_kind kind = {0}, *same;
-    size_t items = 0, count = 0, cursor = 0;
+    struct death_kind kind = {0};
+    size_t items = 0, count = 0, cursor = 0, room = 8;
+    uint32_t *places, *place;
 
     while (table_next_item(records, &cursor, &kind.first))
         items++;
-    *kinds = calloc(items + 1, sizeof(**kinds));
+    while (room < 2 * items)
+        room *= 2;
+    places = calloc(room, sizeof(*places));
+    *kinds = places != NULL ? calloc(items + 1, sizeof(**kinds)) : NULL;
     cursor = 0;
     while (*kinds != NULL && table_next_item(records, &cursor, &kind.first)) {
         kind.record = kind.first.kind == 'F' && death_is_of(kind.first.value, &kind.queue, &kind.reason);
@@ -109,12 +121,16 @@ static size_t death_kinds(struct span records, struct death_kind **kinds)
         if (kind.record)
             kind.hash = XXH3_64bits_withSeed(kind.queue.data, kind.queue.length,
                                              XXH3_64bits(kind.reason.data, kind.reason.length));
-        same = kind.record ? death_kind_like(*kinds, count, &kind) : NULL;
-        if (same != NULL)
-            same->times++;
-        else
-            (*kinds)[count++] = kind;
+        place = kind.record ? death_place(places, room - 1, *kinds, &kind) : NULL;
+        if (place != NULL && *place != 0) {
+            (*kinds)[*place - 1].times++;
+            continue;
+        }
+        (*kinds)[count++] = kind;
+        if (place != NULL)
+            *place = (uint32_t)count;
     }
+    free(places);
     return count;
 }
 

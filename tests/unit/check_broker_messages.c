@@ -139,6 +139,57 @@ START_TEST(many_headers_are_compared_quickly)
 }
 END_TEST
 
+/* Processor time of messages that die, each with so many records of its deaths, of `kinds` queues. */
+static clock_t deaths_take(int kinds)
+{
+    enum { MANY = 3500, MESSAGES = 60 };
+    struct properties properties = {.flags = PROPERTY_HEADERS};
+    uint64_t target = raw_queue(&kit, "dead")->ready_count + MESSAGES;
+    struct buf headers = {0};
+    size_t array, record;
+    char name[12];
+    clock_t before;
+
+    buf_put_u8(&headers, 7);
+    buf_put_span(&headers, span_str("x-death"));
+    buf_put_u8(&headers, 'A');
+    array = table_begin(&headers);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof(name), "%d", 1000 + i % kinds);
+        buf_put_u8(&headers, 'F');
+        record = table_begin(&headers);
+        table_put_string(&headers, span_str("queue"), span_str(name));
+        table_put_string(&headers, span_str("reason"), span_str("x"));
+        table_end(&headers, record);
+    }
+    table_end(&headers, array);
+    properties.headers = buf_span(&headers);
+    before = clock();
+    for (int i = 0; i < MESSAGES; i++)
+        raw_put_publish(&a, 1, "", "q", &properties, 10);
+    raw_flush(&a);
+    for (int i = 0; i < 1000 && raw_queue(&kit, "dead")->ready_count < target; i++)
+        broking_turn(&kit, false);
+    ck_assert_uint_eq(raw_queue(&kit, "dead")->ready_count, target);
+    buf_free(&headers);
+    return clock() - before;
+}
+
+/* A message may claim to have died in many queues: that is not compared each with each. */
+START_TEST(many_deaths_are_counted_quickly)
+{
+    amqp_table_entry_t entries[] = {text("x-dead-letter-exchange", ""), text("x-dead-letter-routing-key", "dead"),
+                                    number("x-max-length", 0)};
+    amqp_table_t arguments = {.num_entries = 3, .entries = entries};
+    clock_t one;
+
+    raw_declare(&a, "dead", false, NULL);
+    raw_declare(&a, "q", false, &arguments);
+    one = deaths_take(1);
+    ck_assert_int_lt(deaths_take(3500), 6 * one);
+}
+END_TEST
+
 /* ---- time ---- */
 
 /* What was to die while the broker was down dies when it is up, though nobody consumes. */
@@ -294,6 +345,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, all_keys_of_cc_count);
     tcase_add_test(tests, many_headers_are_compared_quickly);
+    tcase_add_test(tests, many_deaths_are_counted_quickly);
     tcase_add_test(tests, messages_expire_after_a_restart);
     tcase_add_test(tests, a_limit_holds_on_disk);
     tcase_add_test(tests, what_has_expired_is_not_delivered_for_being_too_much);
