@@ -206,6 +206,11 @@ void store_env_give_back(struct store_db *db)
     unlink(env->path); /* the next one that comes makes it again */
 }
 
+bool store_env_is_there(const struct store_env *env)
+{
+    return env->env != NULL || access(env->path, F_OK) == 0;
+}
+
 static int store_env_cursors(struct store_env *env)
 {
     MDB_val key, value;
@@ -243,11 +248,11 @@ int store_env_begin_read(struct store_db *db, struct store_env *env)
 
     if (env->txn != NULL)
         return 0;
-    /* The other one is only there when something is in it. What could not be opened when it was closed to be mapped anew is
-     * not taken for empty. */
-    if (env->env == NULL && (env == &db->durable || access(env->path, F_OK) == 0))
+    if (!store_env_is_there(env))
+        return 0;
+    if (env->env == NULL)
         code = store_env_open(db, env);
-    if (code != 0 || env->env == NULL)
+    if (code != 0)
         return code;
     return mdb_txn_begin(env->env, NULL, MDB_RDONLY, &env->txn);
 }
@@ -409,16 +414,10 @@ void store_db_abort(struct store_db *db)
 
 int store_db_reopen(struct store_db *db)
 {
-    /* Transient rows are part of what the queues count on: that file is kept as it is. */
-    bool transient = db->transient.env != NULL;
-    int code;
-
     store_env_close(&db->durable);
+    /* Transient rows are part of what the queues count on: that file is kept as it is, and opened when it is needed. */
     store_env_close(&db->transient);
-    code = store_env_open(db, &db->durable);
-    if (code == 0 && transient)
-        code = store_env_open(db, &db->transient);
-    return code;
+    return store_env_open(db, &db->durable);
 }
 
 const char *store_db_error(const struct store_db *db, int code, char *text, size_t size)

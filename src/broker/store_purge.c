@@ -104,7 +104,7 @@ int store_purge_mark(struct store_db *db, uint64_t id, uint8_t rank, uint64_t po
     if (queue == NULL)
         return 0;
     code = store_queue_touch(db, queue);
-    if (code == 0 && db->transient.env != NULL)
+    if (code == 0 && store_env_is_there(&db->transient))
         code = store_env_begin(db, &db->transient);
     if (code == 0)
         code = store_purge_figures(db, queue, rank, position);
@@ -189,7 +189,7 @@ int store_purge_step(struct store_db *db, size_t rows)
     struct store_queue *queue, *next;
     int code = 0;
 
-    if (db->transient.env != NULL)
+    if (store_env_is_there(&db->transient))
         code = store_env_begin(db, &db->transient);
     HASH_ITER (hh, db->queues, queue, next) {
         if (budget.rows == 0 || code != 0)

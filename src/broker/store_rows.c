@@ -136,7 +136,7 @@ static int store_row_erase(struct store_db *db, struct store_env *env, const str
 {
     uint8_t bytes[STORE_KEY];
     MDB_val key = store_val(bytes, sizeof(bytes)), value;
-    int code = env->env != NULL ? store_env_begin(db, env) : MDB_NOTFOUND;
+    int code = store_env_is_there(env) ? store_env_begin(db, env) : MDB_NOTFOUND;
 
     store_key_put(bytes, entry->queue, entry->rank, entry->position);
     if (code == 0)
@@ -236,7 +236,7 @@ static int store_row_find(struct store_db *db, const struct store_entry *entry, 
     *queue = store_queue_find(db, entry->queue);
     if (*queue == NULL || store_queue_gone(*queue, entry->rank, entry->position, &to))
         return MDB_NOTFOUND;
-    if (entry->transient && env->env == NULL)
+    if (entry->transient && !store_env_is_there(env))
         return MDB_NOTFOUND;
     code = store_env_begin(db, env);
     if (code != 0)

@@ -424,6 +424,17 @@ START_TEST(transient_is_opened_again)
     store_env_close(&kit.store->db.transient);
     stored_read(&kit, 1, 0, 0, 10, 1000);
     ck_assert_uint_eq(kit.row_count, 1);
+    store_env_close(&kit.store->db.transient);
+    store_purge(kit.store, 1, 0, 0);
+    stored_read(&kit, 1, 0, 0, 10, 1000);
+    ck_assert_uint_eq(kit.row_count, 0);
+    entry.position = 1;
+    stored_add(&kit, &entry, 10);
+    stored_sync(&kit);
+    store_env_close(&kit.store->db.transient);
+    store_remove(kit.store, &entry, NULL);
+    stored_read(&kit, 1, 0, 0, 10, 1000);
+    ck_assert_uint_eq(kit.row_count, 0);
 }
 END_TEST
 
