@@ -436,6 +436,7 @@ void broker_free(struct broker *broker)
         HASH_DELETE(hh, broker->vhosts, vhost);
         vhost_free(vhost);
     }
+    leavings_free(broker);
     if (broker->store != NULL)
         store_close(broker->store, BROKER_CLOSE_MS);
     if (broker->users != NULL)
@@ -452,7 +453,6 @@ void broker_free(struct broker *broker)
     }
     if (broker->deaths.rest != NULL)
         event_free(broker->deaths.rest);
-    leavings_free(broker);
     route_free(&broker->route);
     empty_amqp_pool(&broker->pool);
     free(broker);

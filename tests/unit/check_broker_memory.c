@@ -274,6 +274,28 @@ START_TEST(a_long_queue_goes_a_part_per_turn)
 }
 END_TEST
 
+/* Nothing of the broker is left to the loop, though much goes with it. */
+START_TEST(what_goes_with_the_broker_asks_for_nothing)
+{
+    open_with(256 * MEGABYTE);
+    raw_declare(&a, "q", false, NULL);
+    for (int i = 0; i < 20000; i++) {
+        raw_put_publish(&a, 1, "", "q", NULL, 4000);
+        if (i % 100 == 99)
+            raw_flush(&a);
+    }
+    for (int i = 0; i < 10000 && kit.broker->published < 20000; i++)
+        let_it_work(1);
+    ck_assert_uint_gt(kit.broker->memory, kit.broker->memory_ease);
+    raw_disconnect(&a);
+    raw_disconnect(&b);
+    broker_free(kit.broker);
+    ck_assert_int_eq(loop_turn(kit.loop, false), 0);
+    loop_free(kit.loop);
+    open_with(256 * MEGABYTE);
+}
+END_TEST
+
 /* A message counts until the last queue has let go of it. */
 START_TEST(what_is_in_many_queues_does_not_stay_in_memory_for_the_last_one)
 {
@@ -359,6 +381,7 @@ int main(void)
     tcase_add_test(tests, large_messages_do_not_stay_in_memory);
     tcase_add_test(tests, many_short_queues_do_not_stay_in_memory);
     tcase_add_test(tests, a_long_queue_goes_a_part_per_turn);
+    tcase_add_test(tests, what_goes_with_the_broker_asks_for_nothing);
     tcase_add_test(tests, what_is_in_many_queues_does_not_stay_in_memory_for_the_last_one);
     tcase_add_test(tests, a_consumer_that_waits_holds_little);
     tcase_add_test(tests, an_alarm_ends_with_the_commit);
