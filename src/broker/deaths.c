@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#define DEATHS_AT_ONCE 500 /* then it is the others' turn */
+#define DEATHS_AT_ONCE 500 /* then it is the others' turn; */
+#define DEATH_BYTES 32768  /* of content: with more, one counts for several */
+#define DEATH_HEADERS 32   /* a byte of them for so many: they are read, the body is copied only */
 
 /* ---- the line ---- */
 
@@ -188,10 +190,17 @@ static void deaths_are_over(struct deaths *deaths)
     }
 }
 
+static size_t death_effort(const struct death *death)
+{
+    const struct message *message = death->entry.message;
+
+    return 1 + (message->body.length + DEATH_HEADERS * message->raw_properties.length) / DEATH_BYTES;
+}
+
 void deaths_run(struct broker *broker)
 {
     struct deaths *deaths = &broker->deaths;
-    unsigned left = DEATHS_AT_ONCE;
+    size_t left = DEATHS_AT_ONCE, effort;
 
     if (deaths->running || deaths->resting)
         return;
@@ -200,10 +209,12 @@ void deaths_run(struct broker *broker)
         return;
     }
     deaths->running = true;
-    for (deaths_turn(deaths); deaths->now.end > 0 && left > 0; left--, deaths_turn(deaths)) {
+    for (deaths_turn(deaths); deaths->now.end > 0 && left > 0; deaths_turn(deaths)) {
         struct death death = deaths->now.items[--deaths->now.end];
 
         deaths->turned = deaths->now.end;
+        effort = death_effort(&death);
+        left -= effort < left ? effort : left;
         if (!death.queue->deleted)
             death_publish(broker, &death);
         broker->replacing = true;

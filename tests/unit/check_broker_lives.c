@@ -273,6 +273,39 @@ START_TEST(a_queue_on_disk_is_read_after_the_dead_letters)
 }
 END_TEST
 
+/* Their bodies are copied, and their headers read: a crowd of large ones does not hold everybody up. */
+START_TEST(large_dead_letters_go_a_few_per_turn)
+{
+    amqp_table_entry_t entries[] = {
+        {.key = amqp_span(span_str("x-dead-letter-exchange")), .value.kind = AMQP_FIELD_KIND_UTF8},
+        {.key = amqp_span(span_str("x-dead-letter-routing-key")),
+         .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_span(span_str("dead"))}}};
+    amqp_table_t arguments = {.num_entries = 2, .entries = entries};
+    amqp_basic_nack_t nack = {.multiple = 1};
+    uint64_t before = 0, most = 0;
+
+    raw_declare(&a, "dead", false, NULL);
+    raw_declare(&a, "q", false, &arguments);
+    for (int i = 0; i < 50; i++)
+        raw_put_publish(&a, 1, "", "q", NULL, 1 << 20);
+    raw_flush(&a);
+    raw_consume(&b, "q", "c", false);
+    for (int i = 0; i < 50; i++)
+        raw_expect(&b, AMQP_BASIC_DELIVER_METHOD);
+    raw_put(&b, 1, AMQP_BASIC_NACK_METHOD, &nack);
+    raw_push(&b);
+    while (before < 50) {
+        uint64_t now;
+
+        broking_turn(&kit, false);
+        now = raw_queue(&kit, "dead")->ready_count;
+        most = now - before > most ? now - before : most;
+        before = now;
+    }
+    ck_assert_uint_lt(most, 20);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("broker");
@@ -290,6 +323,7 @@ int main(void)
     tcase_add_test(tests, a_long_chain_of_exchanges_goes_at_once);
     tcase_add_test(tests, many_bindings_of_one_key);
     tcase_add_test(tests, a_queue_on_disk_is_read_after_the_dead_letters);
+    tcase_add_test(tests, large_dead_letters_go_a_few_per_turn);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }
