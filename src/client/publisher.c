@@ -6,6 +6,7 @@
 #include "client/flight.h"
 #include "client/refusals.h"
 #include "client/sending.h"
+#include "client/waiting.h"
 #include "wire/content.h"
 
 #include <stdio.h>
@@ -26,8 +27,7 @@ struct publisher {
 
     struct sending sending;
     struct flight flight;
-    struct outgoing *waiting, **waiting_end;
-    size_t waiting_count;
+    struct waiting waiting;
 
     /* Careful mode: so many messages, from the front, are to have an outcome before it is over,
      * with at most `limit` in flight. */
@@ -43,7 +43,7 @@ struct publisher {
 
 static void publisher_watch(struct publisher *publisher)
 {
-    size_t waiting = publisher->waiting_count;
+    size_t waiting = publisher->waiting.count;
     bool high = publisher->blocked || waiting > (publisher->high ? publisher->window / 2 : publisher->window);
 
     if (waiting > 0 && !high)
@@ -54,33 +54,11 @@ static void publisher_watch(struct publisher *publisher)
     publisher->ops->pressure(publisher->arg, high);
 }
 
-/* ---- lists ---- */
-
-static void waiting_append(struct publisher *publisher, struct outgoing *outgoing)
-{
-    outgoing->next = NULL;
-    *publisher->waiting_end = outgoing;
-    publisher->waiting_end = &outgoing->next;
-    publisher->waiting_count++;
-}
-
-static struct outgoing *waiting_take(struct publisher *publisher)
-{
-    struct outgoing *outgoing = publisher->waiting;
-
-    publisher->waiting = outgoing->next;
-    if (publisher->waiting == NULL)
-        publisher->waiting_end = &publisher->waiting;
-    publisher->waiting_count--;
-    outgoing->next = NULL;
-    return outgoing;
-}
-
 /* What was in flight, or on its way there, goes back to the front of the waiting, in its order. Returns how many there
  * were. */
 static size_t publisher_rewind(struct publisher *publisher)
 {
-    struct outgoing *cut = sending_cut(&publisher->sending), *first, **end = &first;
+    struct outgoing *cut = sending_cut(&publisher->sending);
     size_t count = publisher->flight.count + (cut != NULL);
 
     if (!publisher->confirm) {
@@ -88,19 +66,10 @@ static size_t publisher_rewind(struct publisher *publisher)
             cut->done(cut, publisher->freeing ? OUTCOME_ABANDONED : OUTCOME_CONFIRMED, "");
         return 0;
     }
-    first = flight_rewind(&publisher->flight);
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = cut;
-    if (count == 0)
-        return 0;
     if (cut != NULL)
-        end = &cut->next;
-    *end = publisher->waiting;
-    if (publisher->waiting == NULL)
-        publisher->waiting_end = end;
-    publisher->waiting = first;
-    publisher->waiting_count += count;
+        cut->next = NULL;
+    waiting_put_back(&publisher->waiting, cut);
+    waiting_put_back(&publisher->waiting, flight_rewind(&publisher->flight));
     return count;
 }
 
@@ -228,7 +197,7 @@ static void publisher_strike(struct publisher *publisher, const struct reply *er
 
     if (++publisher->strikes < PUBLISHER_STRIKES && reply_is_hard(error->code))
         return;
-    outgoing = waiting_take(publisher);
+    outgoing = waiting_take(&publisher->waiting);
     refusals_add(&publisher->refusals, outgoing->exchange, outgoing->routing_key, error,
                  loop_now(session_loop(publisher->session)));
     publisher_end(publisher, outgoing, OUTCOME_REFUSED, error->text);
@@ -368,12 +337,12 @@ static void publisher_emit(struct publisher *publisher, struct outgoing *outgoin
 
 static void publisher_pump(struct publisher *publisher)
 {
-    size_t left = publisher->waiting_count; /* what outcomes send anew is the next turn's */
+    size_t left = publisher->waiting.count; /* what outcomes send anew is the next turn's */
 
     if (HARK_UNLIKELY(publisher->sending.outgoing != NULL))
         publisher_go_on(publisher);
-    while (left-- > 0 && publisher->waiting != NULL && publisher_may(publisher)) {
-        struct outgoing *outgoing = waiting_take(publisher);
+    while (left-- > 0 && publisher->waiting.first != NULL && publisher_may(publisher)) {
+        struct outgoing *outgoing = waiting_take(&publisher->waiting);
         const char *misfit = publisher_misfit(publisher, outgoing);
 
         if (misfit == NULL)
@@ -381,7 +350,7 @@ static void publisher_pump(struct publisher *publisher)
         else
             publisher_end(publisher, outgoing, OUTCOME_REFUSED, misfit);
     }
-    if (publisher->waiting != NULL && publisher_may(publisher))
+    if (publisher->waiting.first != NULL && publisher_may(publisher))
         loop_defer(session_loop(publisher->session), &publisher->pump);
     publisher_watch(publisher);
 }
@@ -402,7 +371,7 @@ void publisher_hold(struct publisher *publisher, bool held)
 
 void publisher_send(struct publisher *publisher, struct outgoing *outgoing)
 {
-    bool may = publisher->waiting == NULL && publisher_may(publisher);
+    bool may = publisher->waiting.first == NULL && publisher_may(publisher);
 
     if (HARK_UNLIKELY(publisher->freeing)) {
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
@@ -412,7 +381,7 @@ void publisher_send(struct publisher *publisher, struct outgoing *outgoing)
         publisher_emit(publisher, outgoing);
         return;
     }
-    waiting_append(publisher, outgoing);
+    waiting_append(&publisher->waiting, outgoing);
     if (may) /* what cannot be sent hears it later: nobody expects an outcome from within */
         loop_defer(session_loop(publisher->session), &publisher->pump);
     publisher_watch(publisher);
@@ -442,7 +411,7 @@ struct publisher *publisher_new(struct session *session, const struct publisher_
     publisher->arg = arg;
     publisher->window = options->window;
     publisher->confirm = options->confirm;
-    publisher->waiting_end = &publisher->waiting;
+    waiting_init(&publisher->waiting);
     publisher->pump.run = publisher_pump_task;
     publisher->reap.run = publisher_release;
     publisher->said = (struct log_limit){.burst = 5, .period_ms = 60000};
@@ -478,7 +447,7 @@ size_t publisher_unconfirmed(const struct publisher *publisher)
 
 size_t publisher_waiting(const struct publisher *publisher)
 {
-    return publisher->waiting_count;
+    return publisher->waiting.count;
 }
 
 bool publisher_is_high(const struct publisher *publisher)
@@ -499,8 +468,8 @@ void publisher_free(struct publisher *publisher)
         publisher_closing(publisher);
     channel_close(&publisher->channel, NULL, NULL);
     publisher_rewind(publisher);
-    while (publisher->waiting != NULL) {
-        struct outgoing *outgoing = waiting_take(publisher);
+    while (publisher->waiting.first != NULL) {
+        struct outgoing *outgoing = waiting_take(&publisher->waiting);
 
         outgoing->done(outgoing, OUTCOME_ABANDONED, "");
     }

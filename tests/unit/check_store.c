@@ -5,7 +5,6 @@
 #include "suite.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 static struct store_kit kit;
@@ -414,53 +413,6 @@ START_TEST(transient_gives_the_disk_back)
 }
 END_TEST
 
-static size_t rows_of(struct store_db *db)
-{
-    struct store_read read = {.queue = 1, .count = 10, .bytes = 1000};
-
-    ck_assert_int_eq(store_read_run(db, &read), 0);
-    for (size_t i = 0; i < read.row_count; i++)
-        message_drop(read.rows[i].message);
-    free(read.rows);
-    return read.row_count;
-}
-
-static void add_transient(struct store_db *db, const struct store_entry *entry)
-{
-    struct message *message = stored_message("key", 10);
-
-    ck_assert_int_eq(store_row_add(db, entry, message), 0);
-    ck_assert_int_eq(store_db_commit(db), 0);
-    message_drop(message);
-    store_env_close(&db->transient);
-}
-
-/* Its file was closed to be mapped anew, and there was no memory for that just then. Without the thread. */
-START_TEST(transient_is_opened_again)
-{
-    struct store_options options = {.folder = kit.folder};
-    struct store_entry entry = {.queue = 1, .transient = true};
-    struct store_db db = {0};
-    bool found;
-
-    stored_close(&kit);
-    ck_assert_int_eq(store_db_open(&db, &options, kit.error, sizeof(kit.error)), 0);
-    add_transient(&db, &entry);
-    ck_assert_uint_eq(rows_of(&db), 1);
-    store_env_close(&db.transient);
-    ck_assert_int_eq(store_purge_mark(&db, 1, 0, 0), 0);
-    ck_assert_int_eq(store_db_commit(&db), 0);
-    ck_assert_uint_eq(rows_of(&db), 0);
-    entry.position = 1;
-    add_transient(&db, &entry);
-    ck_assert_int_eq(store_row_remove(&db, &entry, &found), 0);
-    ck_assert(found);
-    ck_assert_int_eq(store_db_commit(&db), 0);
-    ck_assert_uint_eq(rows_of(&db), 0);
-    store_db_close(&db);
-}
-END_TEST
-
 START_TEST(cancelled_reads)
 {
     struct store_read *reads[3];
@@ -518,7 +470,6 @@ int main(void)
     tcase_add_test(tcase, transient_among_durable);
     tcase_add_test(tcase, transient_only);
     tcase_add_test(tcase, transient_gives_the_disk_back);
-    tcase_add_test(tcase, transient_is_opened_again);
     tcase_add_test(tcase, cancelled_reads);
     tcase_add_test(tcase, closed_in_its_call);
     suite_add_tcase(suite, tcase);
