@@ -166,12 +166,26 @@ START_TEST(test_no_memory_for_a_dead_letter)
 }
 END_TEST
 
+START_TEST(test_memory_is_enough)
+{
+    struct dispatch_ticket ticket = {.tag = 7};
+
+    dispatcher_deliver(queue, &ticket, false, message_of("one", LARGE), 0);
+    ck_assert_ptr_nonnull(held);
+    hark_settle(held, HARK_DONE, NULL);
+    ck_assert_uint_eq(acked, 1);
+    ck_assert_uint_eq(postponed + published, 0);
+    ck_assert_uint_eq(dispatcher_counters(dispatcher)->in_hand, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dispatcher");
     TCase *all = tcase_create("memory");
 
     tcase_add_checked_fixture(all, setup, teardown);
+    tcase_add_test(all, test_memory_is_enough);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need address space of their own */
     tcase_add_test(all, test_no_memory_for_a_delivery);
     tcase_add_test(all, test_no_memory_for_a_dead_letter);
