@@ -231,7 +231,7 @@ unit: $(checks)
 # title of a process; glibc's resolver keeps what it read; TLS, handshakes and the supervisor's processes are slower
 # than the times they must meet; what fills disk and memory takes minutes, and the sanitizers see it.
 memchecks := $(filter-out $(addprefix %/check_,listener_exec notify resolve tls session supervisor reload keeper \
-	embedded store_model store_faults store_purge broker_memory),$(checks))
+	embedded store_model store_faults store_purge broker_memory broker_priorities dispatcher_memory),$(checks))
 memcheck: $(memchecks)
 	@tests/tools/run-unit --valgrind $(memchecks)
 headers: | $(B)/flags
