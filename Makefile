@@ -228,10 +228,12 @@ $(benches): $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libhark.a
 unit: $(checks)
 	@tests/tools/run-unit $(checks)
 # Not under valgrind: Debian 12's does not know pidfd_open(), by which the end of a program is heard, and keeps the
-# title of a process; glibc's resolver keeps what it read; TLS, handshakes and the supervisor's processes are slower
-# than the times they must meet; what fills disk and memory takes minutes, and the sanitizers see it.
+# title of a process; glibc's resolver keeps what it read; TLS, handshakes, large messages and the supervisor's
+# processes are slower than the times they must meet; what fills disk and memory takes minutes, and the sanitizers
+# see it.
 memchecks := $(filter-out $(addprefix %/check_,listener_exec notify resolve tls session supervisor reload keeper \
-	embedded store_model store_faults store_purge broker_memory broker_priorities dispatcher_memory),$(checks))
+	embedded store_model store_faults store_purge broker_memory broker_priorities dispatcher_memory \
+	publisher_large),$(checks))
 memcheck: $(memchecks)
 	@tests/tools/run-unit --valgrind $(memchecks)
 headers: | $(B)/flags
