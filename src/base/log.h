@@ -53,8 +53,8 @@ void log_writev(enum log_level level, const struct log_field *fields, const char
 #define log_info(...) log_at(LOG_LEVEL_INFO, NULL, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_LEVEL_DEBUG, NULL, __VA_ARGS__)
 
-/* What goes in front of a line that is no log line (the mistakes of a file, wrong arguments): "<3>" if the descriptor is
- * the stream that systemd connected to the journal, "" for everyone else. */
+/* What goes in front of a line that is no log line (the mistakes of a file, wrong arguments): "<3>" if the
+ * descriptor is the stream that systemd connected to the journal, "" for everyone else. */
 const char *log_prefix(int fd, enum log_level level);
 
 /* From now on (NULL: no longer) lines go to a call-back instead, as they were given: for tests. */

@@ -19,8 +19,8 @@ struct notify {
 /* Reads the environment, and takes the variables out of it: they are meant for this process, not
  * for the programs that it runs. Before there are threads. */
 void notify_open(struct notify *notify);
-/* "READY=1", "STATUS=...", several lines at once. Does nothing when nobody listens. False: the manager does not read at the
- * moment, and what must arrive has to be sent again. */
+/* "READY=1", "STATUS=...", several lines at once. Does nothing when nobody listens. False: the manager does not read
+ * at the moment, and what must arrive has to be sent again. */
 bool notify_send(const struct notify *notify, const char *format, ...) HARK_PRINTF(2, 3);
 /* "RELOADING=1" with the time stamp that Type=notify-reload asks for. */
 void notify_reloading(const struct notify *notify);

@@ -187,7 +187,8 @@ static int publish_name_reply(struct peer_channel *channel, struct message **mes
 
 /* ---- the whole ---- */
 
-/* Its BCC header says where it goes, and nobody sees it: not in the queues, and not in what is returned. 0; -1 without memory. */
+/* Its BCC header says where it goes, and nobody sees it: not in the queues, and not in what is returned. 0; -1
+ * without memory. */
 static int publish_blind(struct peer_channel *channel, struct exchange *exchange, const struct message *message,
                          bool mandatory, struct published *published)
 {

@@ -83,8 +83,8 @@ struct death_kind {
     int64_t times; /* how many: what counts if the first one has no count */
 };
 
-/* Where the number of its kind stands, from 1; or 0, where it is to stand: a table of open addresses, for whoever publishes
- * may claim thousands of deaths. */
+/* Where the number of its kind stands, from 1; or 0, where it is to stand: a table of open addresses, for whoever
+ * publishes may claim thousands of deaths. */
 static uint32_t *death_place(uint32_t *places, size_t mask, const struct death_kind *kinds,
                              const struct death_kind *kind)
 {

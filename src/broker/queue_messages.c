@@ -218,10 +218,9 @@ bool queue_take(struct queue *queue, struct entry *entry)
     if (first == NULL)
         return false;
     queue_hand_over(queue, ring, first, entry);
-    if (queue->expiring)
-        queue_expire(queue, loop_wall(queue_broker(queue)->loop),
-                     true); /* what stood behind it is no longer there to be counted */
-    queue_schedule(queue);  /* for what is left to do: paging, the timer, `delivered` */
+    if (queue->expiring) /* what has expired behind it is not to be counted */
+        queue_expire(queue, loop_wall(queue_broker(queue)->loop), true);
+    queue_schedule(queue); /* for what is left to do: paging, the timer, `delivered` */
     return true;
 }
 

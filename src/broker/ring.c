@@ -22,8 +22,8 @@ static int ring_resize(struct ring *ring, size_t size)
     return 0;
 }
 
-/* To twice the size, where it is: the pages of a large one are moved (mremap), not copied. Those that were wrapped around to
- * the beginning now have room behind the others. */
+/* To twice the size, where it is: the pages of a large one are moved (mremap), not copied. Those that were wrapped
+ * around to the beginning now have room behind the others. */
 static int ring_double(struct ring *ring)
 {
     size_t size = ring->mask + 1, head = ring->head & ring->mask;

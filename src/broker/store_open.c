@@ -31,8 +31,8 @@ static int store_sync_folder(const char *path)
     return failed;
 }
 
-/* A folder that is new, made by whomever, has to be on the disk itself: that is the matter of the one above it. Those that
- * may not be read are not ours, and were there before. */
+/* A folder that is new, made by whomever, has to be on the disk itself: that is the matter of the one above it.
+ * Those that may not be read are not ours, and were there before. */
 static void store_sync_above(const char *folder)
 {
     char path[PATH_MAX];
@@ -95,8 +95,8 @@ static char *store_path(const char *folder, const char *name)
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-/* Under another name until it is whole and on disk: what then has the name and is empty, or has no version, is damaged and
- * not new, whenever we were killed or the power failed. 0, or a code of LMDB. */
+/* Under another name until it is whole and on disk: what then has the name and is empty, or has no version, is
+ * damaged and not new, whenever we were killed or the power failed. 0, or a code of LMDB. */
 static int store_create(struct store_db *db)
 {
     char *path = store_path(db->folder, "store.mdb.new");

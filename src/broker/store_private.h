@@ -102,8 +102,8 @@ void store_db_close(struct store_db *db);
 /* store_lmdb.c */
 int store_env_open(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 int store_env_begin(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
-/* The transient one only is while something is or was in it. It may be closed all the same: it could not be opened when it was
- * to be mapped anew, which does not make it empty. */
+/* The transient one only is while something is or was in it. It may be closed all the same: it could not be opened
+ * when it was to be mapped anew, which does not make it empty. */
 bool store_env_is_there(const struct store_env *env);
 int store_env_begin_read(struct store_db *db, struct store_env *env) HARK_MUSTCHECK;
 /* Makes sure that `bytes` more, and the reserve behind them, have their place on the disk. */

@@ -348,7 +348,8 @@ static void store_thread_failed(struct store *store, int code)
     store_thread_say(store);
 }
 
-/* What of the files has been looked at is the kernel's to keep or not, but counts as memory of ours while it is mapped. */
+/* What of the files has been looked at is the kernel's to keep or not, but counts as memory of ours while it is
+ * mapped. */
 static void store_thread_unmap(struct store *store)
 {
     struct rusage usage;

@@ -7,8 +7,8 @@
 #define COMPLAINT_REPEAT_MS (5 * 60 * 1000)
 #define COMPLAINTS 512
 
-/* By the hash's lowest bits: most of a hash, and when it was said, in one word, so that of several who come at once one is
- * the first. Two texts of one place are said more often than they would have to be. */
+/* By the hash's lowest bits: most of a hash, and when it was said, in one word, so that of several who come at once
+ * one is the first. Two texts of one place are said more often than they would have to be. */
 struct complaints {
     _Atomic uint64_t said[COMPLAINTS];
 };

@@ -125,7 +125,8 @@ static void check_connection(struct check *check, const struct config_where *whe
                    "tls_verify = no: whoever answers at that address is trusted");
 }
 
-/* A worker takes a channel for each queue: a queue whose name or rights are wrong would close it for the others, too. */
+/* A worker takes a channel for each queue: a queue whose name or rights are wrong would close it for the others,
+ * too. */
 static void check_channels(struct check *check, const struct config_where *general)
 {
     const struct config *config = check->config;

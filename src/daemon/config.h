@@ -251,8 +251,8 @@ struct config {
 /* NULL if there were mistakes: then errors->count > 0. The caller frees the errors with
  * ini_errors_free(). */
 struct config *config_read(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
-/* The same to look at it, not to run it: outside of the service its credentials are no mistakes, and what depends on them
- * stays unchecked; they are in `elsewhere`. */
+/* The same to look at it, not to run it: outside of the service its credentials are no mistakes, and what depends on
+ * them stays unchecked; they are in `elsewhere`. */
 struct config *config_look(const char *path, struct ini_errors *errors) HARK_MUSTCHECK;
 /* The same from memory, for tests; `name` stands for the file. */
 struct config *config_parse(const char *name, const char *text, size_t length,

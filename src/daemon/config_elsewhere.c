@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files that only the service has: systemd's credentials (LoadCredential=), which it brings into a folder of the service's
- * own. Who looks at a configuration in a shell cannot see them, unless the service runs and they are root. So a reading that
- * is only for looking takes such a file for there, and remembers it for a note.
+ * Files that only the service has: systemd's credentials (LoadCredential=), which it brings into a folder of the
+ * service's own. Who looks at a configuration in a shell cannot see them, unless the service runs and they are root. So
+ * a reading that is only for looking takes such a file for there, and remembers it for a note.
  */
 #include "daemon/config_private.h"
 

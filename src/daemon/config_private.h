@@ -46,9 +46,9 @@ void config_broker_free(struct config_broker *broker);
 void config_user_free(struct config_user *user);
 /* Replaces *secret by the first line of the file, unless path is NULL or the file is elsewhere. */
 void config_secret(struct config_reader *reader, const char *key, const char *path, char **secret);
-/* config_elsewhere.c: true if the file that the key names (`secret`: looked for by config_secret()) is the service's and not
- * here, which is remembered; only while looking. Around that, what the service's environment would hold: begin says whether it
- * is outside of it. */
+/* config_elsewhere.c: true if the file that the key names (`secret`: looked for by config_secret()) is the service's
+ * and not here, which is remembered; only while looking. Around that, what the service's environment would hold:
+ * begin says whether it is outside of it. */
 bool config_elsewhere(struct config_reader *reader, const char *key, const char *path, bool secret);
 bool config_elsewhere_begin(void);
 void config_elsewhere_end(void);

@@ -29,8 +29,8 @@ static void generation_set_timer(struct generation *generation, int64_t ms)
 
 static void generation_give_up(struct generation *generation);
 
-/* Its listeners take their time to open. Where a hang is watched for, that ends it; otherwise a reload must not wait for
- * ever. */
+/* Its listeners take their time to open. Where a hang is watched for, that ends it; otherwise a reload must not wait
+ * for ever. */
 static void generation_opening(evutil_socket_t fd, short what, void *arg)
 {
     struct generation *generation = arg;
@@ -220,8 +220,8 @@ static void reload_say(struct supervisor *supervisor, enum log_level level, cons
     buf_printf(&supervisor->verdict, "%s\n", text);
 }
 
-/* However it ended: well, if nothing was said with LOG_LEVEL_ERROR. The service manager is told first, so that it knows of
- * the end before it hears of that of `harkd --reload`. */
+/* However it ended: well, if nothing was said with LOG_LEVEL_ERROR. The service manager is told first, so that it
+ * knows of the end before it hears of that of `harkd --reload`. */
 static void reload_over(struct supervisor *supervisor)
 {
     supervisor->incoming = NULL;

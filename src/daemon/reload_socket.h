@@ -2,12 +2,13 @@
 /*
  * How the verdict on a reload gets to whoever asked for it, which SIGHUP cannot do.
  *
- * The supervisor listens on an abstract Unix socket that has its process id in its name (SOCK_SEQPACKET). A connection of
- * the same user or of root asks for a reload; what is sent back when that is over is one packet: '0' (the file is in force)
- * or '1' (it is not, or not all of it), then the lines that say why. Nothing is read from it. Nobody else can pose as
- * harkd: who asks looks at the other end's process id.
+ * The supervisor listens on an abstract Unix socket that has its process id in its name (SOCK_SEQPACKET). A connection
+ * of the same user or of root asks for a reload; what is sent back when that is over is one packet: '0' (the file is in
+ * force) or '1' (it is not, or not all of it), then the lines that say why. Nothing is read from it. Nobody else can
+ * pose as harkd: who asks looks at the other end's process id.
  *
- * A reload that is under way when somebody asks may have read the file before: it does not answer them, the next one does.
+ * A reload that is under way when somebody asks may have read the file before: it does not answer them, the next one
+ * does.
  */
 #ifndef DAEMON_RELOAD_SOCKET_H
 #define DAEMON_RELOAD_SOCKET_H

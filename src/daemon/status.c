@@ -3,13 +3,13 @@
  * What the service manager is told besides "ready" and "alive": how harkd fares, and that it needs more time.
  *
  * STATUS= follows what happens: a worker or the broker wakes the supervisor when its state changes, not with every
- * message. It is sent at most once in STATUS_MS; what came meanwhile is sent at the end of that. Figures that grow are as
- * old as the last look of the watch. READY=1 and STOPPING=1 are sent again until the manager has taken them.
+ * message. It is sent at most once in STATUS_MS; what came meanwhile is sent at the end of that. Figures that grow are
+ * as old as the last look of the watch. READY=1 and STOPPING=1 are sent again until the manager has taken them.
  *
- * More time: the manager's limits (TimeoutStopSec=, TimeoutStartSec=) cannot know drain_timeout, nor how long a store is.
- * EXTEND_TIMEOUT_USEC= asks for a little more, again and again while there is progress or an end is in sight: while workers
- * drain or are replaced, for which the supervisor has timers of its own, and while the broker opens its store, as long as its
- * process moves. So a supervisor or a disk that hangs is still noticed.
+ * More time: the manager's limits (TimeoutStopSec=, TimeoutStartSec=) cannot know drain_timeout, nor how long a store
+ * is. EXTEND_TIMEOUT_USEC= asks for a little more, again and again while there is progress or an end is in sight: while
+ * workers drain or are replaced, for which the supervisor has timers of its own, and while the broker opens its store,
+ * as long as its process moves. So a supervisor or a disk that hangs is still noticed.
  */
 #include "daemon/supervisor_private.h"
 

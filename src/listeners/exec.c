@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * exec: runs a program per event, without a shell. The body is its standard input; routing key, exchange, ids and headers are
- * in its environment; its standard output becomes the emitted message (if the section has an `emit`); its standard
- * error goes to the log; its exit status is the verdict.
+ * exec: runs a program per event, without a shell. The body is its standard input; routing key, exchange, ids and
+ * headers are in its environment; its standard output becomes the emitted message (if the section has an `emit`, and
+ * there is any output); its standard error goes to the log; its exit status is the verdict.
  */
 #include <hark/listener.h>
 #include <errno.h>

@@ -98,9 +98,9 @@ static int tls_identity(SSL_CTX *ssl, const struct tls_options *options, char *e
     return result;
 }
 
-/* Clients offer the session of their connection before, and OpenSSL refuses those who do where certificates are verified
- * and sessions belong to nothing. Tickets are one context's alone: none outlives a change of tls_ca. Those of TLS 1.3 come
- * between the data, which Java's client with NIO takes for zeros; RabbitMQ sends none either. */
+/* Clients offer the session of their connection before, and OpenSSL refuses those who do where certificates are
+ * verified and sessions belong to nothing. Tickets are one context's alone: none outlives a change of tls_ca. Those
+ * of TLS 1.3 come between the data, which Java's client with NIO takes for zeros; RabbitMQ sends none either. */
 static int tls_sessions(SSL_CTX *ssl)
 {
     if (SSL_CTX_set_session_id_context(ssl, (const unsigned char *)TLS_SESSIONS, strlen(TLS_SESSIONS)) != 1)

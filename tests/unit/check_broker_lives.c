@@ -230,8 +230,8 @@ END_TEST
 
 /* ---- dead letters ---- */
 
-/* A queue on disk whose messages only time takes is not read while dead letters wait, be they of others: afterwards it is,
- * though nothing happens to it any more. */
+/* A queue on disk whose messages only time takes is not read while dead letters wait, be they of others: afterwards
+ * it is, though nothing happens to it any more. */
 START_TEST(a_queue_on_disk_is_read_after_the_dead_letters)
 {
     amqp_table_entry_t entries[] = {

@@ -229,7 +229,8 @@ START_TEST(many_short_queues_do_not_stay_in_memory)
 }
 END_TEST
 
-/* Millions of messages that are purged or deleted are gone at once for everybody, and hold nobody up: their memory follows. */
+/* Millions of messages that are purged or deleted are gone at once for everybody, and hold nobody up: their memory
+ * follows. */
 static void fill_memory(int messages)
 {
     raw_declare(&a, "q", false, NULL);

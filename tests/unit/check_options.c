@@ -135,7 +135,8 @@ END_TEST
 
 #define LISTENS "[exchange e]\n[queue q]\nbind = e a.*\n[listener l]\nmodule = log\nqueue = q\non = a.*\n"
 
-/* Credentials are there in the service only: elsewhere they are no mistakes, and it is said that they were not looked at. */
+/* Credentials are there in the service only: elsewhere they are no mistakes, and it is said that they were not
+ * looked at. */
 static void check_credentials(const char *text, const char *const *notes, size_t count)
 {
     char number[40];

@@ -3,9 +3,9 @@
  * What the broker asks of the disk and what it says to its clients, in one order: for rig/powercut.py.
  *
  * Preloaded into harkd. Every change below the folder $RECORD_FOLDER (bytes, lengths, names), every sync of it, and
- * every byte that goes over a TCP socket, becomes a record of the file $RECORD_FILE, which all processes share. A change
- * is recorded before it is made, a sync when it is done, what is sent before it is sent: so whatever a client has heard
- * stands behind all that was on disk by then.
+ * every byte that goes over a TCP socket, becomes a record of the file $RECORD_FILE, which all processes share. A
+ * change is recorded before it is made, a sync when it is done, what is sent before it is sent: so whatever a client
+ * has heard stands behind all that was on disk by then.
  *
  * The file: 8 bytes, where its next record begins (first 8); then the records, each a struct record and its bytes,
  * in steps of 8.
